@@ -1,0 +1,87 @@
+// Plan: which layers and experts each rank holds, how many bytes that is, and what crosses the wire. An immutable value
+// from a pure function of (ModelConfig, job, world): every rank computes it and start-up compares hashes. Nothing else in
+// the program divides layers or experts.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/ops/tree_sum.h"
+#include "lib/config/job_config.h"
+#include "lib/config/model_config.h"
+
+namespace nemo::dist {
+
+/// world size = replicas * pipeline * expert.
+struct Layout {
+  int64_t replicas = 1;
+  int64_t pipeline = 1;  ///< P stages
+  int64_t expert = 1;    ///< E expert ranks = lanes of a replica
+  int64_t num_ranks() const { return replicas * pipeline * expert; }
+  bool operator==(const Layout&) const = default;
+};
+
+/// Where a rank stands. rank = (replica * P + stage) * E + lane.
+struct Position {
+  int64_t replica = 0;
+  int64_t stage = 0;
+  int64_t lane = 0;
+};
+
+struct LayerRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+  bool operator==(const LayerRange&) const = default;
+};
+
+/// Everything in bytes unless named otherwise; what one rank of a stage needs.
+struct StagePlan {
+  LayerRange layers;
+  double cost = 0;                          ///< relative work of one decoded token, sum of its layers (and head)
+  int64_t kv_bytes_per_token = 0;           ///< over the stage's attention layers
+  int64_t state_bytes_per_sequence = 0;     ///< conv and SSM state over the stage's Mamba layers
+  std::vector<int64_t> weight_bytes;        ///< by lane: experts may divide unevenly
+  int64_t buffer_bytes = 0;                 ///< activations, logits, exchange buffers for max_batch_tokens rows
+};
+
+struct Plan {
+  Layout layout;
+  std::vector<StagePlan> stages;             ///< P of them
+  /// experts[layer][lane] for MoE layers, empty for others. Contiguous, in lane order, cover [0, n_routed_experts).
+  std::vector<std::vector<kernels::ExpertRange>> experts;
+
+  int64_t max_sequences = 0;     ///< slots of a lane, the same on all its stages
+  int64_t max_batch_tokens = 0;  ///< rows of one step of one lane
+  int64_t prefill_chunk = 0;     ///< rows one prompt may take in one step
+  int64_t kv_pages = 0;          ///< pages of kernels::kKvPageTokens tokens per lane, the same on all its stages
+  int64_t threads = 1;           ///< per rank
+
+  Position position(int64_t rank) const;
+  int64_t rank(const Position& position) const;
+  int64_t stage_of_layer(int64_t layer) const;
+};
+
+/// What the machine offers: given by MPI at run time, assumed by --plan.
+struct Machine {
+  int64_t num_ranks = 1;
+  int64_t ranks_per_host = 1;     ///< the most on any host
+  int64_t memory_per_rank = 0;    ///< bytes usable by one rank
+  int64_t cores_per_rank = 1;     ///< at least 1
+};
+
+/// The best plan for this machine, honouring what the job fixes. Throws Error(kBadJob) for an impossible request,
+/// naming why (too many stages, too many expert ranks, product differs from the number of ranks, does not fit) and the
+/// nearest layouts that are possible.
+Plan make_plan(const ModelConfig& model, const JobConfig& job, const Machine& machine);
+
+/// Bytes one token puts on the wire.
+struct WireBytes {
+  double dispatch_per_moe_layer = 0;  ///< expected, uniform routing: distinct ranks other than its own, hidden rows + ids and weights
+  double combine_per_moe_layer = 0;
+  int64_t per_stage_boundary = 0;     ///< one hidden row
+};
+WireBytes wire_bytes_per_token(const ModelConfig& model, const JobConfig& job, const Layout& layout);
+
+}  // namespace nemo::dist
