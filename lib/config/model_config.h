@@ -66,9 +66,14 @@ struct ModelConfig {
   std::vector<int32_t> eos_token_ids = {2};
   int32_t pad_token_id = 0;
   std::string dtype = "bfloat16";  ///< of the checkpoint as config.json states it; informational
+  std::string quantization;        ///< as the files announce it, "modelopt NVFP4"; empty = none. Tensors decide
 
-  /// Layers of the multi-token-prediction head, counted by --plan but not run.
+  /// Sublayers of the multi-token-prediction head, depth after depth; counted by --plan but not run.
   std::vector<LayerConfig> mtp_layers;
+  int64_t num_nextn_predict_layers = 0;  ///< its depth; mtp_layers has a multiple of it
+
+  std::vector<std::string> unknown_keys;  ///< keys of config.json we know nothing about, sorted
+  std::vector<std::string> warnings;      ///< what people should hear about: contradictions and how we decided
 
   int64_t mamba_inner_size() const { return mamba_num_heads * mamba_head_dim; }
   int64_t conv_dim() const { return mamba_inner_size() + 2 * n_groups * ssm_state_size; }

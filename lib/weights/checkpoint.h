@@ -1,0 +1,73 @@
+// Checkpoint: a model's weights by logical name (lib/weights/tensor_names.h), whatever the prefix, the
+// spelling, the form of the experts (one tensor each or stacked) and the element type in the files. Reads
+// only the bytes asked for, so that a rank reads only what it owns. Lives only while a model is loaded.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/config/model_config.h"
+#include "lib/weights/tensor_names.h"
+#include "lib/weights/weight_source.h"
+
+namespace nemo {
+
+class Checkpoint {
+ public:
+  /// Opens `folder` and checks all names, shapes and element types against `config` (`validate`). Reads
+  /// headers only. Throws Error naming file and tensor.
+  static Checkpoint open(const std::string& folder, const ModelConfig& config);
+
+  /// The same over a source already open. `where` names it in errors.
+  Checkpoint(std::unique_ptr<WeightSource> source, const ModelConfig& config, const std::string& where);
+
+  /// Shape of a logical tensor: all of it, or expert e's matrix for
+  /// "layers.1.mixer.experts.7.up_proj.weight".
+  std::vector<int64_t> shape(std::string_view name) const;
+
+  /// Element type in the file; of lm_head with tied embeddings: the embedding's.
+  DType dtype(std::string_view name) const;
+
+  /// The whole tensor, widened exactly to float32.
+  std::vector<float> read_f32(std::string_view name) const;
+
+  /// The whole tensor as raw bfloat16 bits; float32 and float16 are rounded to the nearest, ties to even.
+  std::vector<uint16_t> read_bf16(std::string_view name) const;
+
+  /// Rows [row_begin, row_end) of a tensor, a row being all that follows dimension 0; `out` holds exactly
+  /// (row_end - row_begin) * row_size elements. Widened exactly to float32.
+  void read_rows_f32(std::string_view name, int64_t row_begin, int64_t row_end, std::span<float> out) const;
+
+  /// The same as raw bfloat16 bits, rounded as in read_bf16.
+  void read_rows_bf16(std::string_view name, int64_t row_begin, int64_t row_end,
+                      std::span<uint16_t> out) const;
+
+  /// Bytes of tensors read so far.
+  uint64_t bytes_read() const { return source_->bytes_read(); }
+
+ private:
+  /// Where a logical tensor lies: a byte range of one tensor of the source.
+  struct Slice {
+    const TensorInfo* tensor = nullptr;
+    uint64_t begin_byte = 0;
+    std::vector<int64_t> shape;
+  };
+
+  void index_names();
+  void validate(const ModelConfig& config) const;
+  const TensorInfo* find_logical(std::string_view name) const;
+  Slice resolve(std::string_view name) const;
+  Slice resolve_rows(std::string_view name, int64_t row_begin, int64_t row_end, size_t num_out) const;
+
+  std::unique_ptr<WeightSource> source_;
+  std::string where_;
+  bool tied_embeddings_ = false;
+  std::map<std::string, const TensorInfo*, std::less<>> by_logical_name_;
+};
+
+}  // namespace nemo
