@@ -1,0 +1,72 @@
+// The scheduler of one lane: continuous batching with chunked prefill over a fixed number of slots and KV pages. Knows no
+// tensor and no MPI; a pure state machine, tested by table. Its choices change speed, never results.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "dist/schedule/step_message.h"
+#include "lib/request/request.h"
+#include "lib/text/tokenizer.h"
+
+namespace nemo::dist {
+
+struct SchedulerLimits {
+  int64_t max_sequences = 1;      ///< slots
+  int64_t max_batch_tokens = 512; ///< rows a step
+  int64_t prefill_chunk = 256;    ///< rows one prompt takes in one step
+  int64_t kv_pages = 1;           ///< pages of kernels::kKvPageTokens tokens, shared by all slots
+  bool needs_pages = true;        ///< false for a model without attention layers
+  int64_t max_context = 4096;     ///< longest sequence, prompt and output
+  int64_t micro_batches = 1;      ///< steps in flight; a step takes about 1/micro_batches of the running sequences
+};
+
+/// What a model says about ends of text.
+struct EndOfText {
+  std::vector<int32_t> eos_token_ids;
+};
+
+class Scheduler {
+ public:
+  /// `tokenizer` must outlive the scheduler (text of outputs, stop strings).
+  Scheduler(SchedulerLimits limits, EndOfText end_of_text, const Tokenizer& tokenizer);
+  ~Scheduler();
+
+  /// Takes a request. One that can never fit finishes at once with an error record.
+  void add(Request request);
+
+  /// Sequences that could start now beyond those already queued: how many more requests the lane wants (with some in hand).
+  int64_t wanted() const;
+
+  /// Nothing queued, running or in flight.
+  bool idle() const;
+
+  /// The rows of the next step; empty if nothing can run now (all in flight, or nothing there).
+  StepMessage compose(int64_t step);
+
+  /// The result of an earlier composed step; steps return in the order they were composed.
+  void apply(const StepResult& result);
+
+  /// Requests finished since the last call.
+  std::vector<Record> take_finished();
+
+  /// Forgets everything that is not finished (a stop was asked for). In-flight results may still be applied.
+  void abandon();
+
+  /// Counters for progress.
+  struct Counters {
+    int64_t prompt_tokens = 0;   ///< rows prefilled (again after preemption counts)
+    int64_t output_tokens = 0;   ///< tokens drawn or scored
+    int64_t preemptions = 0;
+    int64_t running = 0;
+    int64_t queued = 0;
+  };
+  Counters counters() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace nemo::dist
