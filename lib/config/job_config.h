@@ -46,11 +46,13 @@ struct JobConfig {
   SamplingParams sampling;
   EngineConfig engine;
   LimitsConfig limits;
-  std::string canonical_yaml;  ///< what decides the results (model, input, sampling, task, dtype), in one fixed spelling
+  std::string canonical_yaml;  ///< what decides the results (model, input, sampling, task, dtype), in one
+                               ///< fixed spelling
 };
 
-/// Reads `path`, applies `overrides` ("a.b=value", later ones win), validates. Relative paths are relative to the job
-/// file. Throws Error(kBadJob) naming file, line, key, the nearest known key for a typo, and the remedy.
+/// Reads `path`, applies `overrides` ("a.b=value", later ones win), validates. Relative paths are relative to
+/// the job file. Throws Error(kBadJob) naming file, line, key, the nearest known key for a typo, and the
+/// remedy.
 JobConfig load_job_config(const std::string& path, const std::vector<std::string>& overrides);
 
 }  // namespace nemo

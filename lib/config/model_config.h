@@ -1,6 +1,7 @@
-// ModelConfig: the hyper-parameters of a nemotron_h model under their Hugging Face names, read from config.json in every
-// published spelling (nemotron_h.md section 1), validated once, then const. Per-layer values (Puzzle's block_configs,
-// list-valued intermediate_size) are resolved here, so nobody else has to know about them.
+// ModelConfig: the hyper-parameters of a nemotron_h model under their Hugging Face names, read from
+// config.json in every published spelling (nemotron_h.md section 1), validated once, then const. Per-layer
+// values (Puzzle's block_configs, list-valued intermediate_size) are resolved here, so nobody else has to
+// know about them.
 #pragma once
 
 #include <cstdint>
@@ -20,12 +21,13 @@ char layer_letter(LayerKind kind);
 /// One residual block: one norm, one mixer. Only the fields of its own kind are meaningful.
 struct LayerConfig {
   LayerKind kind = LayerKind::kMamba;
-  int64_t intermediate_size = 0;                    ///< '-': width of the MLP
-  int64_t n_routed_experts = 0;                     ///< 'E'
-  int64_t num_experts_per_tok = 0;                  ///< 'E'
-  int64_t moe_intermediate_size = 0;                ///< 'E': width of one routed expert
-  int64_t moe_latent_size = 0;                      ///< 'E': 0 = experts work on hidden_size
-  int64_t shared_intermediate_size = 0;             ///< 'E': n_shared_experts * moe_shared_expert_intermediate_size; 0 = none
+  int64_t intermediate_size = 0;      ///< '-': width of the MLP
+  int64_t n_routed_experts = 0;       ///< 'E'
+  int64_t num_experts_per_tok = 0;    ///< 'E'
+  int64_t moe_intermediate_size = 0;  ///< 'E': width of one routed expert
+  int64_t moe_latent_size = 0;        ///< 'E': 0 = experts work on hidden_size
+  int64_t shared_intermediate_size =
+      0;  ///< 'E': n_shared_experts * moe_shared_expert_intermediate_size; 0 = none
 };
 
 struct ModelConfig {
@@ -51,7 +53,8 @@ struct ModelConfig {
   int64_t conv_kernel = 4;
   bool use_conv_bias = true;
   bool mamba_proj_bias = false;  ///< in_proj and out_proj (use_bias or mamba_proj_bias)
-  float time_step_min = 0.0f;    ///< clamp of dt from time_step_limit: [0, inf) = none. Never the init-only time_step_min
+  float time_step_min =
+      0.0f;  ///< clamp of dt from time_step_limit: [0, inf) = none. Never the init-only time_step_min
   float time_step_max = std::numeric_limits<float>::infinity();
 
   // MLP and MoE
@@ -66,14 +69,14 @@ struct ModelConfig {
   std::vector<int32_t> eos_token_ids = {2};
   int32_t pad_token_id = 0;
   std::string dtype = "bfloat16";  ///< of the checkpoint as config.json states it; informational
-  std::string quantization;        ///< as the files announce it, "modelopt NVFP4"; empty = none. Tensors decide
+  std::string quantization;  ///< as the files announce it, "modelopt NVFP4"; empty = none. Tensors decide
 
   /// Sublayers of the multi-token-prediction head, depth after depth; counted by --plan but not run.
   std::vector<LayerConfig> mtp_layers;
   int64_t num_nextn_predict_layers = 0;  ///< its depth; mtp_layers has a multiple of it
 
   std::vector<std::string> unknown_keys;  ///< keys of config.json we know nothing about, sorted
-  std::vector<std::string> warnings;      ///< what people should hear about: contradictions and how we decided
+  std::vector<std::string> warnings;  ///< what people should hear about: contradictions and how we decided
 
   int64_t mamba_inner_size() const { return mamba_num_heads * mamba_head_dim; }
   int64_t conv_dim() const { return mamba_inner_size() + 2 * n_groups * ssm_state_size; }
@@ -85,8 +88,9 @@ struct ModelConfig {
   }
 };
 
-/// Reads `path`: a config.json, or a folder that holds one (then generation_config.json's eos_token_id, if there, wins).
-/// Throws Error naming file, key, what is wrong and what to do; unknown architectures are refused by name.
+/// Reads `path`: a config.json, or a folder that holds one (then generation_config.json's eos_token_id, if
+/// there, wins). Throws Error naming file, key, what is wrong and what to do; unknown architectures are
+/// refused by name.
 ModelConfig load_model_config(const std::string& path);
 
 /// The same from text; `where` names it in errors. For tests and for packs that hold the text inside.
