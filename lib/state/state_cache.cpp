@@ -1,0 +1,61 @@
+#include "lib/state/state_cache.h"
+
+#include "kernels/error.h"
+
+namespace nemo {
+
+StateCache::StateCache(const ModelConfig& config, StateCacheShape shape)
+    : shape_(shape),
+      num_kv_heads_(config.num_key_value_heads),
+      head_dim_(config.head_dim),
+      layers_(static_cast<size_t>(shape.layer_end - shape.layer_begin)),
+      page_tables_(static_cast<size_t>(shape.num_slots)) {
+  const auto slots = static_cast<size_t>(shape.num_slots);
+  const auto conv_size = static_cast<size_t>((config.conv_kernel - 1) * config.conv_dim());
+  const auto ssm_size = static_cast<size_t>(config.mamba_inner_size() * config.ssm_state_size);
+  const auto kv_bytes =
+      static_cast<size_t>(shape.num_pages * kernels::KvPages::page_bytes(shape.dtype, num_kv_heads_, head_dim_) / 2);
+  for (int64_t i = shape.layer_begin; i < shape.layer_end; ++i) {
+    LayerState& state = layers_[static_cast<size_t>(i - shape.layer_begin)];
+    const LayerKind kind = config.layers[static_cast<size_t>(i)].kind;
+    if (kind == LayerKind::kMamba) {
+      state.conv = std::make_unique_for_overwrite<float[]>(slots * conv_size);
+      state.ssm = std::make_unique_for_overwrite<float[]>(slots * ssm_size);
+    } else if (kind == LayerKind::kAttention) {
+      state.keys = std::make_unique_for_overwrite<std::byte[]>(kv_bytes);
+      state.values = std::make_unique_for_overwrite<std::byte[]>(kv_bytes);
+    }
+  }
+}
+
+void StateCache::prepare(int32_t slot, int64_t position, std::span<const int32_t> new_pages) {
+  NEMO_CHECK(slot >= 0 && slot < shape_.num_slots, "slot " + std::to_string(slot));
+  std::vector<int32_t>& table = page_tables_[static_cast<size_t>(slot)];
+  if (position == 0) table.clear();
+  for (const int32_t page : new_pages) {
+    NEMO_CHECK(page >= 0 && page < shape_.num_pages, "KV page " + std::to_string(page));
+    table.push_back(page);
+  }
+}
+
+const StateCache::LayerState& StateCache::layer(int64_t layer_idx) const {
+  NEMO_CHECK(layer_idx >= shape_.layer_begin && layer_idx < shape_.layer_end, "layer " + std::to_string(layer_idx));
+  return layers_[static_cast<size_t>(layer_idx - shape_.layer_begin)];
+}
+
+kernels::MambaState StateCache::mamba(int64_t layer_idx) const {
+  const LayerState& state = layer(layer_idx);
+  return {.conv = state.conv.get(), .ssm = state.ssm.get(), .num_slots = shape_.num_slots};
+}
+
+kernels::KvPages StateCache::kv(int64_t layer_idx) const {
+  const LayerState& state = layer(layer_idx);
+  return {.dtype = shape_.dtype,
+          .keys = state.keys.get(),
+          .values = state.values.get(),
+          .num_pages = shape_.num_pages,
+          .num_kv_heads = num_kv_heads_,
+          .head_dim = head_dim_};
+}
+
+}  // namespace nemo
