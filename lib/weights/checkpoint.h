@@ -19,8 +19,8 @@ namespace nemo {
 
 class Checkpoint {
  public:
-  /// Opens `folder` and checks all names, shapes and element types against `config` (`validate`). Reads
-  /// headers only. Throws Error naming file and tensor.
+  /// Opens `folder` and checks all names, shapes and element types against `config`. Reads headers only.
+  /// Throws Error naming file and tensor for all that is quantized, missing, misshapen or unknown.
   static Checkpoint open(const std::string& folder, const ModelConfig& config);
 
   /// The same over a source already open. `where` names it in errors.
@@ -58,9 +58,6 @@ class Checkpoint {
     std::vector<int64_t> shape;
   };
 
-  void index_names();
-  void validate(const ModelConfig& config) const;
-  const TensorInfo* find_logical(std::string_view name) const;
   Slice resolve(std::string_view name) const;
   Slice resolve_rows(std::string_view name, int64_t row_begin, int64_t row_end, size_t num_out) const;
 

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -37,6 +38,9 @@ int64_t dtype_size(DType dtype);
 
 /// The spelling of safetensors: "BF16", "F8_E4M3", ...
 std::string_view dtype_name(DType dtype);
+
+/// The type of that spelling, or nothing.
+std::optional<DType> find_dtype(std::string_view name);
 
 /// One tensor of an open checkpoint. Elements are row-major and little-endian.
 struct TensorInfo {

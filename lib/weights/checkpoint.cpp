@@ -1,0 +1,151 @@
+#include "lib/weights/checkpoint.h"
+
+#include <algorithm>
+#include <charconv>
+#include <numeric>
+#include <optional>
+
+#include "kernels/error.h"
+#include "lib/weights/checkpoint_checks.h"
+#include "lib/weights/float_conversion.h"
+
+namespace nemo {
+namespace {
+
+// What is held beside the result while element types are converted.
+constexpr size_t kConvertBytes = 8ULL << 20;
+
+int64_t product(std::span<const int64_t> shape) {
+  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+}
+
+struct ExpertName {
+  std::string stacked;
+  int64_t expert_id = 0;
+};
+
+/// "layers.1.mixer.experts.7.up_proj.weight" -> "layers.1.mixer.experts.up_proj" and 7.
+std::optional<ExpertName> split_expert_name(std::string_view name) {
+  constexpr std::string_view marker = ".mixer.experts.";
+  constexpr std::string_view weight = ".weight";
+  const size_t found = name.find(marker);
+  if (found == std::string_view::npos || !name.ends_with(weight)) return std::nullopt;
+  const size_t number_begin = found + marker.size();
+  const size_t number_end = name.find('.', number_begin);
+  const size_t weight_begin = name.size() - weight.size();
+  if (number_end >= weight_begin) return std::nullopt;
+  ExpertName result;
+  const auto [end, code] =
+      std::from_chars(name.data() + number_begin, name.data() + number_end, result.expert_id);
+  if (code != std::errc() || end != name.data() + number_end || result.expert_id < 0) return std::nullopt;
+  result.stacked = std::string(name.substr(0, number_begin)) +
+                   std::string(name.substr(number_end + 1, weight_begin - number_end - 1));
+  return result;
+}
+
+/// Reads `num_elements` from `begin_byte` on in pieces and hands each piece on.
+template <typename Convert>
+void read_in_pieces(const WeightSource& source, const TensorInfo& tensor, uint64_t begin_byte,
+                    size_t num_elements, const Convert& convert) {
+  const auto element_bytes = static_cast<size_t>(dtype_size(tensor.dtype));
+  std::vector<std::byte> piece(std::min(kConvertBytes, num_elements * element_bytes));
+  for (size_t done = 0; done < num_elements;) {
+    const size_t count = std::min(num_elements - done, kConvertBytes / element_bytes);
+    const std::span<std::byte> bytes(piece.data(), count * element_bytes);
+    source.read(tensor, begin_byte + done * element_bytes, bytes);
+    convert(std::span<const std::byte>(bytes), done);
+    done += count;
+  }
+}
+
+}  // namespace
+
+Checkpoint Checkpoint::open(const std::string& folder, const ModelConfig& config) {
+  return Checkpoint(open_checkpoint(folder), config, folder);
+}
+
+Checkpoint::Checkpoint(std::unique_ptr<WeightSource> source, const ModelConfig& config,
+                       const std::string& where)
+    : source_(std::move(source)), where_(where), tied_embeddings_(config.tie_word_embeddings) {
+  by_logical_name_ = index_logical_names(*source_);
+  check_checkpoint(by_logical_name_, config, where_);
+}
+
+Checkpoint::Slice Checkpoint::resolve(std::string_view name) const {
+  if (tied_embeddings_ && name == tensor_name(TensorRole::kLmHead, 0)) {
+    return resolve(tensor_name(TensorRole::kEmbedding, 0));
+  }
+  const auto entry = by_logical_name_.find(name);
+  if (entry != by_logical_name_.end()) return {entry->second, 0, entry->second->shape};
+  if (const auto expert = split_expert_name(name)) {
+    const auto stacked = by_logical_name_.find(expert->stacked);
+    if (stacked != by_logical_name_.end()) {
+      const TensorInfo& tensor = *stacked->second;
+      NEMO_CHECK(expert->expert_id < tensor.shape[0], std::string(name));
+      const uint64_t bytes = tensor.num_bytes / static_cast<uint64_t>(tensor.shape[0]);
+      return {&tensor,
+              bytes * static_cast<uint64_t>(expert->expert_id),
+              {tensor.shape.begin() + 1, tensor.shape.end()}};
+    }
+  }
+  throw Error(where_ + ": tensor " + std::string(name), "is not in the checkpoint", "");
+}
+
+Checkpoint::Slice Checkpoint::resolve_rows(std::string_view name, int64_t row_begin, int64_t row_end,
+                                           size_t num_out) const {
+  Slice slice = resolve(name);
+  NEMO_CHECK(!slice.shape.empty(), std::string(name) + " is a scalar");
+  NEMO_CHECK(0 <= row_begin && row_begin <= row_end && row_end <= slice.shape[0], std::string(name));
+  const int64_t row_size = product(std::span(slice.shape).subspan(1));
+  NEMO_CHECK(num_out == static_cast<size_t>((row_end - row_begin) * row_size), std::string(name));
+  slice.begin_byte += static_cast<uint64_t>(row_begin * row_size * dtype_size(slice.tensor->dtype));
+  return slice;
+}
+
+std::vector<int64_t> Checkpoint::shape(std::string_view name) const {
+  return resolve(name).shape;
+}
+
+DType Checkpoint::dtype(std::string_view name) const {
+  return resolve(name).tensor->dtype;
+}
+
+std::vector<float> Checkpoint::read_f32(std::string_view name) const {
+  const std::vector<int64_t> whole = shape(name);
+  std::vector<float> result(static_cast<size_t>(product(whole)));
+  read_rows_f32(name, 0, whole.at(0), result);
+  return result;
+}
+
+std::vector<uint16_t> Checkpoint::read_bf16(std::string_view name) const {
+  const std::vector<int64_t> whole = shape(name);
+  std::vector<uint16_t> result(static_cast<size_t>(product(whole)));
+  read_rows_bf16(name, 0, whole.at(0), result);
+  return result;
+}
+
+void Checkpoint::read_rows_f32(std::string_view name, int64_t row_begin, int64_t row_end,
+                               std::span<float> out) const {
+  const Slice slice = resolve_rows(name, row_begin, row_end, out.size());
+  if (slice.tensor->dtype == DType::kF32) {
+    return source_->read(*slice.tensor, slice.begin_byte, std::as_writable_bytes(out));
+  }
+  read_in_pieces(*source_, *slice.tensor, slice.begin_byte, out.size(),
+                 [&](std::span<const std::byte> bytes, size_t done) {
+                   widen_to_f32(slice.tensor->dtype, bytes, out.subspan(done));
+                 });
+}
+
+void Checkpoint::read_rows_bf16(std::string_view name, int64_t row_begin, int64_t row_end,
+                                std::span<uint16_t> out) const {
+  const Slice slice = resolve_rows(name, row_begin, row_end, out.size());
+  if (slice.tensor->dtype == DType::kBF16) {
+    return source_->read(*slice.tensor, slice.begin_byte, std::as_writable_bytes(out));
+  }
+  read_in_pieces(*source_, *slice.tensor, slice.begin_byte, out.size(),
+                 [&](std::span<const std::byte> bytes, size_t done) {
+                   round_to_bf16(slice.tensor->dtype, bytes, out.subspan(done));
+                 });
+}
+
+}  // namespace nemo
