@@ -41,6 +41,7 @@ void forward_layer(const Step& step, int64_t layer_idx, const Layer& layer, Stat
 
 /// logits [R, V] of rows of the final residual stream [R, H]. fp32, not rounded.
 void forward_lm_head(const kernels::Context& context, const ModelConfig& config, Workspace& workspace,
-                     const LmHead& head, kernels::TensorView<const float> stream, kernels::TensorView<float> logits);
+                     const LmHead& head, kernels::TensorView<const float> stream,
+                     kernels::TensorView<float> logits);
 
 }  // namespace nemo

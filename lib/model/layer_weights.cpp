@@ -14,11 +14,12 @@ using kernels::TensorView;
 /// Rows are read and packed in portions of about this size, so that no second copy of a matrix ever exists.
 constexpr int64_t kReadBytes = int64_t{16} << 20;
 
-/// The tensors of one layer by role, read as they are asked for. A role that the layer's table lacks (a bias that is
-/// switched off) reads as empty.
+/// The tensors of one layer by role, read as they are asked for. A role that the layer's table lacks (a bias
+/// that is switched off) reads as empty.
 class LayerReader {
  public:
-  LayerReader(const Checkpoint& checkpoint, const ModelConfig& config, int64_t layer_idx, kernels::DType dtype)
+  LayerReader(const Checkpoint& checkpoint, const ModelConfig& config, int64_t layer_idx,
+              kernels::DType dtype)
       : checkpoint_(checkpoint),
         specs_(layer_tensors(config, layer_idx)),
         layer_idx_(layer_idx),

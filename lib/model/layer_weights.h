@@ -1,4 +1,5 @@
-// The weights of the layers a rank holds, in kernel layout, and their loading. Owners; move-only through PackedMatrix.
+// The weights of the layers a rank holds, in kernel layout, and their loading. Owners; move-only through
+// PackedMatrix.
 #pragma once
 
 #include <optional>
@@ -26,17 +27,17 @@ struct Linear {
 };
 
 struct Mamba2Layer {
-  Linear in_proj;                  ///< [inner + conv_dim + num_heads, H]: rows z | x B C | dt
-  std::vector<float> conv_weight;  ///< [conv_dim, conv_kernel]
-  std::vector<float> conv_bias;    ///< [conv_dim] or empty
+  Linear in_proj;                        ///< [inner + conv_dim + num_heads, H]: rows z | x B C | dt
+  std::vector<float> conv_weight;        ///< [conv_dim, conv_kernel]
+  std::vector<float> conv_bias;          ///< [conv_dim] or empty
   std::vector<float> a_log, d, dt_bias;  ///< [num_heads]
-  std::vector<float> norm;         ///< [inner], of the gated norm
-  Linear out_proj;                 ///< [H, inner]
+  std::vector<float> norm;               ///< [inner], of the gated norm
+  Linear out_proj;                       ///< [H, inner]
 };
 
 struct AttentionLayer {
-  Linear q_proj, k_proj, v_proj;   ///< [heads * head_dim, H]
-  Linear o_proj;                   ///< [H, heads * head_dim]
+  Linear q_proj, k_proj, v_proj;  ///< [heads * head_dim, H]
+  Linear o_proj;                  ///< [H, heads * head_dim]
 };
 
 struct MlpLayer {
@@ -45,8 +46,8 @@ struct MlpLayer {
 };
 
 struct MoeLayer {
-  kernels::PackedMatrix router;             ///< [E, H], always float32
-  std::vector<float> correction_bias;       ///< [E]
+  kernels::PackedMatrix router;        ///< [E, H], always float32
+  std::vector<float> correction_bias;  ///< [E]
   std::optional<MlpLayer> shared;
   std::optional<Linear> latent_in;          ///< [L, H]
   std::optional<Linear> latent_out;         ///< [H, L]
@@ -62,12 +63,12 @@ struct Layer {
 
 /// The final norm and the output projection.
 struct LmHead {
-  std::vector<float> norm;         ///< [H]
-  kernels::PackedMatrix weight;    ///< [V, H]
+  std::vector<float> norm;       ///< [H]
+  kernels::PackedMatrix weight;  ///< [V, H]
 };
 
-/// Reads layer `layer_idx`; of a MoE layer only the routed experts in `experts`. Matrices are kept as `dtype`, the
-/// router, norms, biases and Mamba vectors as float32. Throws Error naming tensor and file.
+/// Reads layer `layer_idx`; of a MoE layer only the routed experts in `experts`. Matrices are kept as
+/// `dtype`, the router, norms, biases and Mamba vectors as float32. Throws Error naming tensor and file.
 Layer load_layer(const Checkpoint& checkpoint, const ModelConfig& config, int64_t layer_idx,
                  kernels::ExpertRange experts, kernels::DType dtype);
 kernels::EmbeddingTable load_embedding(const Checkpoint& checkpoint, const ModelConfig& config,

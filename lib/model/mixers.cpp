@@ -54,8 +54,8 @@ void attention_mixer(const Step& step, const AttentionLayer& layer, const kernel
   layer.v_proj(step.context, x, v);
   kernels::append_kv(step.context, step.segments, step.page_tables, k, v, pages);
   auto attended = step.workspace.tensor<float>(x.rows, q_size);
-  kernels::paged_attention(step.context, step.segments, step.page_tables, q, config.num_attention_heads, pages,
-                           attended);
+  kernels::paged_attention(step.context, step.segments, step.page_tables, q, config.num_attention_heads,
+                           pages, attended);
   layer.o_proj(step.context, attended, y);
 }
 

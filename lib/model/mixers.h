@@ -1,6 +1,6 @@
-// Three of the four mixers; the fourth, the mixture of experts, has its own header because it is the one that is spread
-// over ranks. Each reads the normed rows x [T, H] and writes its output y [T, H] (fp32, to be added to the residual
-// stream). nemotron_h.md 2.3 to 2.5.
+// Three of the four mixers; the fourth, the mixture of experts, has its own header because it is the one that
+// is spread over ranks. Each reads the normed rows x [T, H] and writes its output y [T, H] (fp32, to be added
+// to the residual stream). nemotron_h.md 2.3 to 2.5.
 #pragma once
 
 #include "kernels/ops/mamba2.h"

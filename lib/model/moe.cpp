@@ -15,8 +15,8 @@ using kernels::TensorView;
 
 namespace {
 
-/// The widest intermediate, [pairs, I], is computed in portions of at most so many (row, expert) pairs: all tokens of all
-/// lanes may go to one rank, and the buffer must not grow with that.
+/// The widest intermediate, [pairs, I], is computed in portions of at most so many (row, expert) pairs: all
+/// tokens of all lanes may go to one rank, and the buffer must not grow with that.
 constexpr int64_t kPairsPerPortion = 2048;
 
 /// (row, expert) pairs sorted by expert, rows rising within one. Everything indexed by pair is in this order.
@@ -50,17 +50,17 @@ SortedPairs sort_by_expert(Workspace& workspace, ExpertRange block, const Expert
 }
 
 /// outputs[pair, X] = down(relu(up row)^2) of each pair's expert.
-void run_experts(const Step& step, const MoeLayer& layer, TensorView<const float> rows, const SortedPairs& pairs,
-                 TensorView<float> outputs) {
+void run_experts(const Step& step, const MoeLayer& layer, TensorView<const float> rows,
+                 const SortedPairs& pairs, TensorView<float> outputs) {
   auto clipped = step.workspace.array<int64_t>(static_cast<int64_t>(pairs.offsets.size()));
   for (int64_t begin = 0; begin < outputs.rows; begin += kPairsPerPortion) {
     Workspace::Frame frame(step.workspace);
     const int64_t count = std::min(kPairsPerPortion, outputs.rows - begin);
-    for (size_t e = 0; e < clipped.size(); ++e) clipped[e] = std::clamp<int64_t>(pairs.offsets[e] - begin, 0, count);
+    for (size_t e = 0; e < clipped.size(); ++e)
+      clipped[e] = std::clamp<int64_t>(pairs.offsets[e] - begin, 0, count);
     auto gathered = step.workspace.tensor<float>(count, rows.cols);
-    step.context.threads.run(count, [&](int64_t i) {
-      std::copy_n(rows.row(pairs.rows[begin + i]), rows.cols, gathered.row(i));
-    });
+    step.context.threads.run(
+        count, [&](int64_t i) { std::copy_n(rows.row(pairs.rows[begin + i]), rows.cols, gathered.row(i)); });
     auto hidden = step.workspace.tensor<float>(count, layer.up.front().n());
     kernels::matmul_grouped(step.context, gathered, clipped, layer.up, hidden);
     kernels::relu2(step.context, hidden);
@@ -97,12 +97,7 @@ TensorView<const float> expert_input(const Step& step, const MoeLayer& layer, Te
 
 int64_t count_roots(std::span<const ExpertRange> subtrees, std::span<const int32_t> expert_ids) {
   int64_t roots = 0;
-  size_t i = 0;
-  for (const ExpertRange& subtree : subtrees) {
-    const size_t first = i;
-    while (i < expert_ids.size() && expert_ids[i] < subtree.end) ++i;
-    roots += i > first;
-  }
+  for_each_root(subtrees, expert_ids, [&](const ExpertRange&, std::span<const int32_t>) { ++roots; });
   return roots;
 }
 
@@ -110,9 +105,7 @@ TensorView<const float> expert_partial_sums(const Step& step, const MoeLayer& la
                                             std::span<const ExpertRange> subtrees, const ExpertRows& input) {
   const auto num_pairs = static_cast<int64_t>(input.expert_ids.size());
   int64_t num_roots = 0;
-  for (int64_t row = 0; row < input.rows.rows; ++row)
-    num_roots += count_roots(subtrees, input.expert_ids.subspan(input.offsets[row],
-                                                                input.offsets[row + 1] - input.offsets[row]));
+  for (int64_t row = 0; row < input.rows.rows; ++row) num_roots += count_roots(subtrees, input.ids_of(row));
   auto roots = step.workspace.tensor<float>(num_roots, input.rows.cols);
   if (num_pairs == 0) return roots;
 
@@ -123,15 +116,13 @@ TensorView<const float> expert_partial_sums(const Step& step, const MoeLayer& la
 
   auto terms = step.workspace.array<kernels::TreeTerm>(num_pairs);
   auto root_offsets = step.workspace.array<int64_t>(num_roots + 1);
+  for (int64_t i = 0; i < num_pairs; ++i)
+    terms[i] = {.position = input.expert_ids[i], .input_row = pairs.pair_of[i], .weight = input.weights[i]};
   int64_t root = 0;
   for (int64_t row = 0; row < input.rows.rows; ++row) {
-    int64_t i = input.offsets[row];
-    for (const ExpertRange& subtree : subtrees) {
-      const int64_t first = i;
-      for (; i < input.offsets[row + 1] && input.expert_ids[i] < subtree.end; ++i)
-        terms[i] = {.position = input.expert_ids[i], .input_row = pairs.pair_of[i], .weight = input.weights[i]};
-      if (i > first) root_offsets[root++] = first;
-    }
+    for_each_root(subtrees, input.ids_of(row), [&](const ExpertRange&, std::span<const int32_t> ids) {
+      root_offsets[root++] = ids.data() - input.expert_ids.data();
+    });
   }
   root_offsets[root] = num_pairs;
   kernels::tree_sum(step.context, outputs, terms, root_offsets, roots);

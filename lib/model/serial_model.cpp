@@ -6,9 +6,12 @@ namespace nemo {
 
 namespace {
 
-int64_t pages_for(int64_t num_tokens) { return (num_tokens + kernels::kKvPageTokens - 1) / kernels::kKvPageTokens; }
+int64_t pages_for(int64_t num_tokens) {
+  return (num_tokens + kernels::kKvPageTokens - 1) / kernels::kKvPageTokens;
+}
 
-std::vector<Layer> load_all_layers(const Checkpoint& checkpoint, const ModelConfig& config, kernels::DType dtype) {
+std::vector<Layer> load_all_layers(const Checkpoint& checkpoint, const ModelConfig& config,
+                                   kernels::DType dtype) {
   std::vector<Layer> layers;
   for (int64_t i = 0; i < config.num_layers(); ++i) {
     const kernels::ExpertRange all{0, config.layers[static_cast<size_t>(i)].n_routed_experts};

@@ -1,5 +1,5 @@
-// SerialModel: the whole model on one rank, one sequence at a time, no batching and no exchange: the readable oracle that
-// every distributed result must equal to the bit, and the engine of the in-process Generator.
+// SerialModel: the whole model on one rank, one sequence at a time, no batching and no exchange: the readable
+// oracle that every distributed result must equal to the bit, and the engine of the in-process Generator.
 #pragma once
 
 #include <functional>
@@ -28,8 +28,8 @@ class SerialModel {
   /// Called after every layer with its index and the residual stream [T, H].
   using LayerObserver = std::function<void(int64_t, kernels::TensorView<const float>)>;
 
-  /// Feeds the next tokens of the sequence. Returns the final residual stream [T, H] of those rows, valid until the next
-  /// call. Throws Error past max_position_embeddings.
+  /// Feeds the next tokens of the sequence. Returns the final residual stream [T, H] of those rows, valid
+  /// until the next call. Throws Error past max_position_embeddings.
   kernels::TensorView<const float> forward(std::span<const int32_t> token_ids,
                                            const LayerObserver& observer = nullptr);
 

@@ -8,7 +8,9 @@ namespace {
 constexpr size_t kAlignment = 64;
 constexpr size_t kSmallestBlock = size_t{4} << 20;
 
-size_t round_up(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+size_t round_up(size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
 }  // namespace
 
 std::byte* Workspace::take(size_t bytes) {

@@ -1,5 +1,5 @@
-// Workspace: the scratch memory of a step. Grows to what the largest step needs and is then reused; a Frame gives back
-// everything taken since it was opened. One per rank; not for concurrent use.
+// Workspace: the scratch memory of a step. Grows to what the largest step needs and is then reused; a Frame
+// gives back everything taken since it was opened. One per rank; not for concurrent use.
 #pragma once
 
 #include <cstddef>

@@ -13,8 +13,8 @@ StateCache::StateCache(const ModelConfig& config, StateCacheShape shape)
   const auto slots = static_cast<size_t>(shape.num_slots);
   const auto conv_size = static_cast<size_t>((config.conv_kernel - 1) * config.conv_dim());
   const auto ssm_size = static_cast<size_t>(config.mamba_inner_size() * config.ssm_state_size);
-  const auto kv_bytes =
-      static_cast<size_t>(shape.num_pages * kernels::KvPages::page_bytes(shape.dtype, num_kv_heads_, head_dim_) / 2);
+  const auto kv_bytes = static_cast<size_t>(
+      shape.num_pages * kernels::KvPages::page_bytes(shape.dtype, num_kv_heads_, head_dim_) / 2);
   for (int64_t i = shape.layer_begin; i < shape.layer_end; ++i) {
     LayerState& state = layers_[static_cast<size_t>(i - shape.layer_begin)];
     const LayerKind kind = config.layers[static_cast<size_t>(i)].kind;
@@ -39,7 +39,8 @@ void StateCache::prepare(int32_t slot, int64_t position, std::span<const int32_t
 }
 
 const StateCache::LayerState& StateCache::layer(int64_t layer_idx) const {
-  NEMO_CHECK(layer_idx >= shape_.layer_begin && layer_idx < shape_.layer_end, "layer " + std::to_string(layer_idx));
+  NEMO_CHECK(layer_idx >= shape_.layer_begin && layer_idx < shape_.layer_end,
+             "layer " + std::to_string(layer_idx));
   return layers_[static_cast<size_t>(layer_idx - shape_.layer_begin)];
 }
 

@@ -1,5 +1,6 @@
-// StateCache: all decode state of a contiguous run of layers: convolution columns and SSM states by slot, KV pages by page
-// id. It obeys: which slot and which page belongs to whom is decided by the lane's Scheduler, alike on all stages.
+// StateCache: all decode state of a contiguous run of layers: convolution columns and SSM states by slot, KV
+// pages by page id. It obeys: which slot and which page belongs to whom is decided by the lane's Scheduler,
+// alike on all stages.
 #pragma once
 
 #include <memory>
@@ -25,8 +26,8 @@ class StateCache {
   /// Allocates everything at once, untouched: a slot's memory becomes real when a sequence first uses it.
   StateCache(const ModelConfig& config, StateCacheShape shape);
 
-  /// Makes `slot` ready for a segment at `position`: position 0 forgets the slot's pages; `new_pages` are appended.
-  /// Throws Error for a slot or page out of range.
+  /// Makes `slot` ready for a segment at `position`: position 0 forgets the slot's pages; `new_pages` are
+  /// appended. Throws Error for a slot or page out of range.
   void prepare(int32_t slot, int64_t position, std::span<const int32_t> new_pages);
 
   kernels::PageTable page_table(int32_t slot) const { return page_tables_[static_cast<size_t>(slot)]; }
