@@ -1,0 +1,15 @@
+// The part of a job that decides its results, in one fixed spelling. Two jobs with equal text give equal
+// results, so that one may resume the other's journal. Internal to lib/config.
+#pragma once
+
+#include <string>
+
+#include "lib/config/job_config.h"
+
+namespace nemo {
+
+/// Valid YAML: task, model (path and dtype), input and sampling, every key present, numbers in their shortest
+/// exact form.
+std::string canonical_job_yaml(const JobConfig& config);
+
+}  // namespace nemo
