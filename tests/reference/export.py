@@ -43,6 +43,7 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     tensors = published(state["model"])
     save_file(tensors, args.out / "model.safetensors", metadata={"format": "pt"})
+    (args.out / "model.safetensors").chmod(0o644)
     (args.out / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         shutil.copy(args.work / name, args.out / name)
