@@ -1,0 +1,108 @@
+#include "dist/pipeline/engine.h"
+
+#include <array>
+#include <chrono>
+#include <thread>
+
+namespace nemo::dist {
+
+namespace {
+constexpr std::chrono::microseconds kIdlePause(200);
+constexpr int64_t kHeartbeatRounds = 5000;  // of kIdlePause and an agreement: one to a few seconds
+}  // namespace
+
+Engine::Engine(ProcessGrid& grid, Stage& stage, int64_t num_slots, Scheduler* scheduler, LaneFeed* feed)
+    : grid_(grid), stage_(stage), links_(grid.stages, stage.context().dtype), scheduler_(scheduler), feed_(feed) {
+  if (grid.is_last_stage()) output_.emplace(stage, num_slots);
+}
+
+void Engine::run() {
+  if (grid_.is_first_stage()) {
+    lead();
+  } else {
+    follow();
+  }
+  grid_.lanes.flush("exchange messages to be taken");
+  grid_.stages.flush("the last messages of the lane to be taken");
+}
+
+void Engine::run_step(const StepMessage& message) {
+  step_ = message.step;
+  grid_.lanes.set_step(step_);
+  grid_.stages.set_step(step_);
+  // The message goes ahead of the hidden states, so that the next stage is ready when they come.
+  if (!grid_.is_last_stage()) links_.send_step(message);
+  auto stream = stage_.stream_for(message);
+  if (grid_.is_first_stage()) {
+    stage_.embed(message, stream);
+  } else {
+    links_.receive_hidden(stream);
+  }
+  stage_.forward(message, stream);
+  if (!grid_.is_last_stage()) {
+    links_.send_hidden(stream);
+    return;
+  }
+  StepResult result = output_->finish(message, stream);
+  if (grid_.is_first_stage()) {
+    local_results_.push_back(std::move(result));
+  } else {
+    links_.send_result(result);
+  }
+}
+
+void Engine::take_oldest_result() {
+  const int64_t step = in_flight_.front();
+  in_flight_.pop_front();
+  if (local_results_.empty()) {
+    scheduler_->apply(links_.receive_result(step));
+  } else {
+    scheduler_->apply(local_results_.front());
+    local_results_.pop_front();
+  }
+}
+
+void Engine::lead() {
+  const auto max_in_flight = static_cast<size_t>(grid_.stages.size());
+  int64_t next_step = 0;
+  int64_t idle_rounds = 0;  // the same on every lane, because every round agrees
+  while (true) {
+    feed_->pump(*scheduler_);
+    StepMessage message = scheduler_->compose(next_step);
+    // What any lane needs, all lanes do: the answer is the same everywhere, and so is the branch taken.
+    const bool unfinished = !scheduler_->idle() || !feed_->is_exhausted();
+    const std::array<int64_t, 2> mine = {message.num_rows(), unfinished ? 1 : 0};
+    const auto any = grid_.lanes.all_max(mine, "the lanes to agree on the next step");
+    // Now and then a step of no rows tells the waiting stages that we are alive while no request is there.
+    const bool heartbeat = idle_rounds > 0 && idle_rounds % kHeartbeatRounds == 0;
+    const bool run = any[0] > 0 || heartbeat;
+    idle_rounds = run ? 0 : idle_rounds;
+    if (run) {
+      run_step(message);
+      in_flight_.push_back(next_step++);
+    }
+    if (!in_flight_.empty() && (!run || in_flight_.size() == max_in_flight)) {
+      take_oldest_result();
+    } else if (!run && any[1] == 0) {
+      break;
+    } else if (!run) {
+      ++idle_rounds;  // requests are still to come
+      std::this_thread::sleep_for(kIdlePause);
+    }
+  }
+  feed_->pump(*scheduler_);
+  if (!grid_.is_last_stage()) links_.send_step({.step = next_step, .stop = true, .segments = {}});
+}
+
+void Engine::follow() {
+  while (true) {
+    const StepMessage message = links_.receive_step();
+    if (message.stop) {
+      if (!grid_.is_last_stage()) links_.send_step(message);
+      return;
+    }
+    run_step(message);
+  }
+}
+
+}  // namespace nemo::dist

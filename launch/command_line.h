@@ -1,0 +1,26 @@
+// The command line, parsed and checked.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace nemo::launch {
+
+enum class Command { kRun, kPlan, kInspect, kNothing /* --help or --version: printed already */ };
+
+struct CommandLine {
+  Command command = Command::kRun;
+  std::string job_path;
+  std::vector<std::string> overrides;   ///< --set a.b=value, in order
+  bool fresh = false;                   ///< --fresh: discard an earlier run's journal and results
+  std::optional<int64_t> num_ranks;     ///< --plan --np N
+  bool json = false;                    ///< --plan --json
+  std::string checkpoint_path;          ///< inspect CHECKPOINT
+};
+
+/// Throws Error(kBadJob) saying what is wrong and what to do. --help and --version print to stdout.
+CommandLine parse_command_line(int argc, const char* const* argv);
+
+}  // namespace nemo::launch

@@ -1,0 +1,123 @@
+#include "launch/coordinator.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "lib/request/serialize.h"
+
+namespace nemo::launch {
+
+using dist::LaneCounters;
+using dist::Tag;
+using dist::ToCoordinator;
+using dist::ToLane;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+/// Lanes report several times a second between steps. A step of a very large model on slow machines takes seconds.
+constexpr std::chrono::minutes kLongestSilence(10);
+}  // namespace
+
+Coordinator::Coordinator(dist::Communicator& world, std::vector<int> lane_heads, RequestReader& reader,
+                         Recorder& recorder, Progress& progress)
+    : world_(world), reader_(reader), recorder_(recorder), progress_(progress) {
+  for (const int head : lane_heads) lanes_.push_back({.head = head, .counters = {}});
+}
+
+void Coordinator::pump() {
+  recorder_.rethrow_if_failed();
+  while (const auto incoming = world_.poll(Tag::kToCoordinator)) take_message(*incoming);
+  if (recorder_.stop_reason() != StopReason::kNone && !told_stop_) {
+    tell_all(ToLane::kStop);
+    told_stop_ = true;
+  }
+  if (!told_stop_) hand_out();
+  report_tokens();
+  check_silence();
+}
+
+void Coordinator::take_message(const dist::Communicator::Incoming& incoming) {
+  const auto lane = std::ranges::find(lanes_, incoming.source, &Lane::head);
+  NEMO_CHECK(lane != lanes_.end() && !incoming.bytes.empty(), "message from rank " + std::to_string(incoming.source));
+  lane->last_heard = Clock::now();
+  const std::string_view payload = std::string_view(incoming.bytes).substr(1);
+  switch (static_cast<ToCoordinator>(incoming.bytes.front())) {
+    case ToCoordinator::kWant:
+      lane->credit += dist::value_from<int64_t>(payload);
+      lane->has_asked = true;
+      break;
+    case ToCoordinator::kRecord:
+      recorder_.submit(record_from_bytes(payload));
+      break;
+    case ToCoordinator::kCounters:
+      lane->counters = dist::value_from<LaneCounters>(payload);
+      break;
+    case ToCoordinator::kFinished:
+      lane->finished = true;
+      break;
+  }
+}
+
+void Coordinator::hand_out() {
+  // Prompts are dealt in turn once all lanes have asked: whoever starts first would otherwise take a short job whole.
+  if (!std::ranges::all_of(lanes_, &Lane::has_asked)) return;
+  while (Lane* lane = next_lane_with_credit()) {
+    const std::optional<Prompt> prompt = reader_.try_next();
+    if (!prompt) break;
+    if (const auto* record = std::get_if<Record>(&*prompt)) {
+      recorder_.submit(*record);
+      continue;
+    }
+    world_.post(lane->head, Tag::kToLane, dist::lane_message(ToLane::kRequest, to_bytes(std::get<Request>(*prompt))));
+    --lane->credit;
+    ++next_lane_;
+  }
+  if (!told_exhausted_ && reader_.is_finished()) {
+    tell_all(ToLane::kExhausted);
+    told_exhausted_ = true;
+  }
+}
+
+Coordinator::Lane* Coordinator::next_lane_with_credit() {
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    Lane& lane = lanes_[(next_lane_ + i) % lanes_.size()];
+    if (lane.credit == 0) continue;
+    next_lane_ = (next_lane_ + i) % lanes_.size();
+    return &lane;
+  }
+  return nullptr;
+}
+
+void Coordinator::tell_all(ToLane message) {
+  for (const Lane& lane : lanes_) world_.post(lane.head, Tag::kToLane, dist::lane_message(message));
+}
+
+void Coordinator::report_tokens() {
+  int64_t prompt_tokens = 0, output_tokens = 0;
+  for (const Lane& lane : lanes_) {
+    prompt_tokens += lane.counters.prompt_tokens;
+    output_tokens += lane.counters.output_tokens;
+  }
+  progress_.set_tokens(prompt_tokens, output_tokens);
+}
+
+void Coordinator::check_silence() const {
+  for (const Lane& lane : lanes_) {
+    if (!lane.finished && Clock::now() - lane.last_heard > kLongestSilence)
+      throw Error("", "rank 0 has heard nothing from rank " + std::to_string(lane.head) + " for " +
+                          std::to_string(kLongestSilence.count()) + " minutes",
+                  "that rank or one of its replica is stalled; start the job again to resume");
+  }
+}
+
+bool Coordinator::all_finished() const { return std::ranges::all_of(lanes_, &Lane::finished); }
+
+void Coordinator::wait_for_lanes() {
+  while (true) {
+    pump();
+    if (all_finished()) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+}  // namespace nemo::launch

@@ -1,0 +1,21 @@
+// What this machine offers to a rank.
+#pragma once
+
+#include "dist/comm/communicator.h"
+#include "dist/plan/plan.h"
+#include "kernels/context.h"
+
+namespace nemo::launch {
+
+/// Bytes this host can still give to programs: /proc/meminfo's MemAvailable, or less if a cgroup says so.
+int64_t available_memory();
+/// Cores this process may run on.
+int64_t available_cores();
+
+/// What the least of all ranks has, so that every rank makes the same plan. Collective.
+dist::Machine survey_machine(dist::Communicator& world, const JobConfig& job);
+
+/// The best instruction set that every rank has: bits are promised within one only. Collective.
+kernels::Isa agree_on_isa(dist::Communicator& world);
+
+}  // namespace nemo::launch
