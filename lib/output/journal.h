@@ -151,6 +151,7 @@ class JournalWriter {
   FileDescriptor file_;
   std::string path_;
   int64_t segment_ = 0;
+  int64_t header_bytes_ = 0;   // of the current segment
   int64_t durable_bytes_ = 0;  // of the current segment
   int64_t dropped_bytes_ = 0;
   bool failed_ = false;
