@@ -39,11 +39,17 @@ struct LayerRange {
 /// Everything in bytes unless named otherwise; what one rank of a stage needs.
 struct StagePlan {
   LayerRange layers;
-  double cost = 0;                          ///< relative work of one decoded token, sum of its layers (and head)
+  double cost = 0;                          ///< estimated microseconds of one decoded token, its layers and head
   int64_t kv_bytes_per_token = 0;           ///< over the stage's attention layers
   int64_t state_bytes_per_sequence = 0;     ///< conv and SSM state over the stage's Mamba layers
   std::vector<int64_t> weight_bytes;        ///< by lane: experts may divide unevenly
   int64_t buffer_bytes = 0;                 ///< activations, logits, exchange buffers for max_batch_tokens rows
+};
+
+/// A layout the planner looked at.
+struct LayoutEstimate {
+  Layout layout;
+  double tokens_per_s = 0;  ///< decoded by all ranks together, at the assumed rates of cost_model.h; 0 = does not fit
 };
 
 struct Plan {
@@ -57,6 +63,18 @@ struct Plan {
   int64_t prefill_chunk = 0;     ///< rows one prompt may take in one step
   int64_t kv_pages = 0;          ///< pages of kernels::kKvPageTokens tokens per lane, the same on all its stages
   int64_t threads = 1;           ///< per rank
+  int64_t typical_context = 0;   ///< tokens of a sequence, prompt and output, that slots and pages were sized for
+
+  double tokens_per_s = 0;  ///< the chosen layout's estimate
+  /// Every layout that keeps to what the job fixes, best first; front() is this plan's.
+  std::vector<LayoutEstimate> considered;
+
+  /// False only for a draft: then there are no slots and no pages, and everything else says how much is missing.
+  bool fits() const { return max_sequences > 0; }
+  /// Weights and buffers of a rank: what it needs before the first sequence arrives.
+  int64_t fixed_bytes(int64_t stage, int64_t lane) const;
+  /// Everything a rank of that stage and lane allocates: weights, buffers, slots and pages.
+  int64_t rank_bytes(int64_t stage, int64_t lane) const;
 
   Position position(int64_t rank) const;
   int64_t rank(const Position& position) const;
@@ -76,12 +94,34 @@ struct Machine {
 /// nearest layouts that are possible.
 Plan make_plan(const ModelConfig& model, const JobConfig& job, const Machine& machine);
 
-/// Bytes one token puts on the wire.
+/// The same, except that a plan which does not fit into memory comes back as a draft (fits() is false): the layout that
+/// needs the least memory on its fullest rank. For --plan. Other impossible requests throw as in make_plan.
+Plan draft_plan(const ModelConfig& model, const JobConfig& job, const Machine& machine);
+
+/// The smallest number of ranks of this memory that fits what the job fixes (machine.num_ranks is not looked at);
+/// nothing if no number does, because one layer with all experts spread is too large already. Throws as draft_plan.
+std::optional<int64_t> smallest_num_ranks(const ModelConfig& model, const JobConfig& job, const Machine& machine);
+
+/// A short text that is equal on two ranks exactly if they divide layers, experts and memory alike.
+std::string plan_fingerprint(const Plan& plan);
+
+/// Block `lane` of `num_experts` experts dealt to `num_lanes` ranks: contiguous, in lane order, sizes differing by at
+/// most one, larger ones first. Where both numbers are powers of two every block is a subtree of the combine's tree.
+kernels::ExpertRange expert_block(int64_t num_experts, int64_t num_lanes, int64_t lane);
+
+/// Bytes one token puts on the wire, expected for uniform routing and a token of any lane, mean over the MoE layers.
 struct WireBytes {
-  double dispatch_per_moe_layer = 0;  ///< expected, uniform routing: distinct ranks other than its own, hidden rows + ids and weights
+  /// One row of expert_io_size in the job's dtype and kDispatchHeaderBytes for each distinct other rank, and
+  /// kRoutedExpertBytes for each expert there.
+  double dispatch_per_moe_layer = 0;
+  /// One float32 row of expert_io_size for each subtree root of another rank (kernels/ops/tree_sum.h).
   double combine_per_moe_layer = 0;
-  int64_t per_stage_boundary = 0;     ///< one hidden row
+  int64_t per_stage_boundary = 0;  ///< one hidden row in the job's dtype and the token's id; 0 with one stage
+  double ranks_per_moe_layer = 0;  ///< distinct other ranks a token is sent to
 };
+inline constexpr int64_t kDispatchHeaderBytes = 4;  ///< number of experts chosen there
+inline constexpr int64_t kRoutedExpertBytes = 8;    ///< expert id and weight
+
 WireBytes wire_bytes_per_token(const ModelConfig& model, const JobConfig& job, const Layout& layout);
 
 }  // namespace nemo::dist
