@@ -3,8 +3,8 @@
 
   python train_checkpoint.py --work /tmp/kjv --steps 3000
 
-Warm-up, a flat stretch, then a linear decay over the last `--decay` steps. A file named `finish` in the work
-folder begins the decay at once. Started again, it goes on from the last saved state.
+Warm-up, a flat stretch, then a linear decay: over the last `--decay` steps, or with --minutes over the last
+`--decay-minutes`, whatever the machine's load lets it do until then. Started again, it goes on from the last saved state.
 """
 
 import argparse
@@ -28,6 +28,8 @@ def arguments():
     p.add_argument("--work", type=Path, required=True)
     p.add_argument("--steps", type=int, default=3000)
     p.add_argument("--decay", type=int, default=800)
+    p.add_argument("--minutes", type=float, help="stop after so many minutes, instead of --steps")
+    p.add_argument("--decay-minutes", type=float, default=50)
     p.add_argument("--rows", type=int, default=8, help="sequences a step")
     p.add_argument("--sequence", type=int, default=512)
     p.add_argument("--chats", type=int, default=3, help="of the rows, those with chats")
@@ -108,27 +110,30 @@ def main():
     model = Nemotron(namespace())
     optimiser_list = optimisers(model, args.muon, args.adam, args.weight_decay)
     data = batches(args.work, args)
-    step, decay_from = 0, args.steps - args.decay
+    step = 0
     state_file, log = args.work / "state.pt", (args.work / "log.jsonl").open("a")
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
         model.load_state_dict(state["model"])
         for optimiser, saved in zip(optimiser_list, state["optimisers"]):
             optimiser.load_state_dict(saved)
-        step, decay_from = state["step"], min(decay_from, state["decay_from"])
+        step = state["step"]
         for _ in range(step):
             next(data)
 
     def save():
-        torch.save({"model": model.state_dict(), "step": step, "decay_from": decay_from,
+        torch.save({"model": model.state_dict(), "step": step,
                     "optimisers": [o.state_dict() for o in optimiser_list]}, args.work / "state.tmp")
         (args.work / "state.tmp").rename(state_file)
 
     began, losses = time.time(), []
-    while step < decay_from + args.decay:
-        if step < decay_from and (args.work / "finish").exists():
-            decay_from = step
-        rate = min(1.0, (step + 1) / 100, (decay_from + args.decay - step) / args.decay)
+    while True:
+        left = (args.steps - step) / args.decay
+        if args.minutes:
+            left = (args.minutes - (time.time() - began) / 60) / args.decay_minutes
+        if left <= 0:
+            break
+        rate = min(1.0, (step + 1) / 100, left)
         ids = next(data)
         for optimiser in optimiser_list:
             for group in optimiser.param_groups:
@@ -140,7 +145,7 @@ def main():
         for optimiser in optimiser_list:
             optimiser.step()
             optimiser.zero_grad()
-        balance(model, args.balance * (1.0 if step < decay_from else max(rate, 0.02)))
+        balance(model, args.balance * (max(rate, 0.02) if step > 100 else 1.0))
         step += 1
         each = each.detach()
         losses.append((each[:args.chats].mean().item(), each[args.chats:].mean().item()))
