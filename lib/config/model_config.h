@@ -58,7 +58,7 @@ struct ModelConfig {
   float time_step_max = std::numeric_limits<float>::infinity();
 
   // MLP and MoE
-  bool mlp_bias = false;
+  bool mlp_bias = false;  ///< of '-' layers, shared experts and latent projections; never of routed experts
   int64_t n_group = 1;
   int64_t topk_group = 1;
   bool norm_topk_prob = true;

@@ -76,10 +76,6 @@ void check_model_config(const ConfigReader& reader, const ModelConfig& config) {
       if (layer.kind == LayerKind::kMoe) check_moe_layer(reader, config, layer);
     }
   }
-  if (config.mlp_bias && has_kind(config, LayerKind::kMoe)) {
-    reader.fail("mlp_bias", "is true, but experts with biases are not supported",
-                "no published nemotron_h model has them");
-  }
   check_parameter_count(reader, config);
 }
 

@@ -31,7 +31,6 @@ class LayerReader {
   }
 
   Linear linear(TensorRole weight, TensorRole bias) const { return {matrix(weight, dtype_), vector(bias)}; }
-  Linear linear(TensorRole weight) const { return {matrix(weight, dtype_), {}}; }
   bool has(TensorRole role) const { return find(role) != nullptr; }
 
   PackedMatrix matrix(TensorRole role, kernels::DType dtype) const;
@@ -115,10 +114,10 @@ MoeLayer load_moe(const LayerReader& read, kernels::ExpertRange experts) {
   MoeLayer layer;
   layer.router = read.matrix(kRouter, kernels::DType::kFloat32);
   layer.correction_bias = read.vector(kRouterBias);
-  if (read.has(kSharedUp)) layer.shared = MlpLayer{read.linear(kSharedUp), read.linear(kSharedDown)};
+  if (read.has(kSharedUp)) layer.shared = MlpLayer{read.linear(kSharedUp, kSharedUpBias), read.linear(kSharedDown, kSharedDownBias)};
   if (read.has(kLatentIn)) {
-    layer.latent_in = read.linear(kLatentIn);
-    layer.latent_out = read.linear(kLatentOut);
+    layer.latent_in = read.linear(kLatentIn, kLatentInBias);
+    layer.latent_out = read.linear(kLatentOut, kLatentOutBias);
   }
   layer.experts = experts;
   layer.up = read.experts(kExpertUp, experts);

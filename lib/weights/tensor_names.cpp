@@ -50,8 +50,12 @@ constexpr std::array kRoleNames = {
     RoleName{TensorRole::kExpertDown, "mixer.experts.down_proj", kMatrix},
     RoleName{TensorRole::kSharedUp, "mixer.shared_experts.up_proj.weight", kMatrix},
     RoleName{TensorRole::kSharedDown, "mixer.shared_experts.down_proj.weight", kMatrix},
+    RoleName{TensorRole::kSharedUpBias, "mixer.shared_experts.up_proj.bias", kSmall},
+    RoleName{TensorRole::kSharedDownBias, "mixer.shared_experts.down_proj.bias", kSmall},
     RoleName{TensorRole::kLatentIn, "mixer.fc1_latent_proj.weight", kMatrix},
     RoleName{TensorRole::kLatentOut, "mixer.fc2_latent_proj.weight", kMatrix},
+    RoleName{TensorRole::kLatentInBias, "mixer.fc1_latent_proj.bias", kSmall},
+    RoleName{TensorRole::kLatentOutBias, "mixer.fc2_latent_proj.bias", kSmall},
     RoleName{TensorRole::kMtpEmbeddingNorm, "enorm.weight", kSmall},
     RoleName{TensorRole::kMtpHiddenNorm, "hnorm.weight", kSmall},
     RoleName{TensorRole::kMtpInProj, "eh_proj.weight", kMatrix},
@@ -142,13 +146,27 @@ class LayerTable {
     const int64_t expert_io = config_.expert_io_size(layer_);
     add(TensorRole::kRouter, {experts, hidden});
     add(TensorRole::kRouterBias, {experts});
-    if (layer_.moe_latent_size > 0) add(TensorRole::kLatentIn, {layer_.moe_latent_size, hidden});
     add(TensorRole::kExpertUp, {experts, width, expert_io}, Split::kByExpert);
     add(TensorRole::kExpertDown, {experts, expert_io, width}, Split::kByExpert);
-    if (layer_.moe_latent_size > 0) add(TensorRole::kLatentOut, {hidden, layer_.moe_latent_size});
-    if (layer_.shared_intermediate_size == 0) return;
-    add(TensorRole::kSharedUp, {layer_.shared_intermediate_size, hidden});
-    add(TensorRole::kSharedDown, {hidden, layer_.shared_intermediate_size});
+    if (layer_.moe_latent_size > 0) add_latent_projections();
+    if (layer_.shared_intermediate_size > 0) add_shared_expert();
+  }
+
+  // mlp_bias reaches everything of a mixture but the router and the routed experts themselves.
+  void add_latent_projections() {
+    add(TensorRole::kLatentIn, {layer_.moe_latent_size, config_.hidden_size});
+    add(TensorRole::kLatentOut, {config_.hidden_size, layer_.moe_latent_size});
+    if (!config_.mlp_bias) return;
+    add(TensorRole::kLatentInBias, {layer_.moe_latent_size});
+    add(TensorRole::kLatentOutBias, {config_.hidden_size});
+  }
+
+  void add_shared_expert() {
+    add(TensorRole::kSharedUp, {layer_.shared_intermediate_size, config_.hidden_size});
+    add(TensorRole::kSharedDown, {config_.hidden_size, layer_.shared_intermediate_size});
+    if (!config_.mlp_bias) return;
+    add(TensorRole::kSharedUpBias, {layer_.shared_intermediate_size});
+    add(TensorRole::kSharedDownBias, {config_.hidden_size});
   }
 
   const ModelConfig& config_;

@@ -54,8 +54,12 @@ enum class TensorRole : uint8_t {
   kExpertDown,
   kSharedUp,
   kSharedDown,
+  kSharedUpBias,
+  kSharedDownBias,
   kLatentIn,
   kLatentOut,
+  kLatentInBias,
+  kLatentOutBias,
   // multi-token prediction, outside of its sublayers
   kMtpEmbeddingNorm,
   kMtpHiddenNorm,

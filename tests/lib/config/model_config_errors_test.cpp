@@ -54,7 +54,6 @@ INSTANTIATE_TEST_SUITE_P(
         Case{R"("mlp_hidden_act":"silu",)", "mlp_hidden_act: \"silu\" is not supported (only relu2 is)"},
         Case{R"("mamba_hidden_act":"gelu",)", "mamba_hidden_act: \"gelu\" is not supported"},
         Case{R"("residual_in_fp32":true,)", "residual_in_fp32: true is not supported"},
-        Case{R"("mlp_bias":true,)", "mlp_bias: is true, but experts with biases are not supported"},
         Case{R"("tie_word_embeddings":1,)", "tie_word_embeddings: must be true or false, not 1"},
         Case{R"("dtype":16,)", "dtype: must be a string, not 16"},
         Case{R"("layer_norm_epsilon":0,)", "layer_norm_epsilon: must be greater than 0"},
