@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "dist/plan/cost_model.h"
 #include "dist/plan/engine_sizes.h"
@@ -128,6 +129,23 @@ bool is_better(const Candidate& a, const Candidate& b) {
   return a_fits ? a.tokens_per_s > b.tokens_per_s : a.peak_bytes < b.peak_bytes;
 }
 
+/// The assumed rates are no better than this: layouts closer than it to the best count as equally fast.
+constexpr double kSameSpeed = 0.98;
+
+/// Sorts the best to the front. Among equally fast ones that is the one whose ranks talk the least: fewest
+/// lanes, then fewest stages, for a slow neighbour holds up nobody else there. Alike on every rank.
+void sort_candidates(std::vector<Candidate>& candidates) {
+  std::stable_sort(candidates.begin(), candidates.end(), is_better);
+  const double enough = kSameSpeed * candidates.front().tokens_per_s;
+  if (candidates.front().sizes.max_sequences == 0) return;
+  const auto end = std::find_if(candidates.begin(), candidates.end(),
+                                [&](const Candidate& candidate) { return candidate.tokens_per_s < enough; });
+  const auto quietest = std::min_element(candidates.begin(), end, [](const Candidate& a, const Candidate& b) {
+    return std::pair(a.layout.expert, a.layout.pipeline) < std::pair(b.layout.expert, b.layout.pipeline);
+  });
+  std::rotate(candidates.begin(), quietest, quietest + 1);
+}
+
 }  // namespace
 
 int64_t threads_per_rank(const JobConfig& job, const Machine& machine) {
@@ -155,8 +173,7 @@ std::vector<Candidate> search_layouts(const ModelConfig& model, const JobConfig&
     LayoutEvaluator evaluator(model, job, machine, layer_work, *memory, wire, layout, spent);
     candidates.push_back(evaluator.evaluate());
   }
-  // Stable: among equals the one with fewer lanes, then fewer stages, on every rank alike.
-  std::stable_sort(candidates.begin(), candidates.end(), is_better);
+  sort_candidates(candidates);
   if (work != nullptr) *work = spent;
   return candidates;
 }

@@ -44,8 +44,9 @@ void check_parallel_config(const ModelConfig& model, const JobConfig& job, int64
 /// Threads of a rank.
 int64_t threads_per_rank(const JobConfig& job, const Machine& machine);
 
-/// Every possible layout, best first: those that fit by decode throughput, then the others by memory.
-/// Throws as check_parallel_config. Never empty.
+/// Every possible layout, best first: those that fit by decode throughput, then the others by memory. Where
+/// the best are equally fast as far as anybody can tell, the one that communicates least comes first. Throws
+/// as check_parallel_config. Never empty.
 std::vector<Candidate> search_layouts(const ModelConfig& model, const JobConfig& job, const Machine& machine,
                                       SearchWork* work = nullptr);
 

@@ -41,32 +41,32 @@ std::string gib(int64_t bytes) {
   return text;
 }
 
+/// Fills in what the fullest rank needs at the least.
+void set_least_bytes(const MemoryModel& memory, const SizeRules& rules, Plan& plan) {
+  const EngineSizes least = modest_sizes(rules, 1);
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    const int64_t bytes = memory.rank_bytes(plan.stages[i].layers, least);
+    if (bytes <= plan.least_bytes) continue;
+    plan.least_bytes = bytes;
+    plan.least_bytes_stage = static_cast<int64_t>(i);
+  }
+}
+
 /// Why a draft does not fit and what would help.
 [[noreturn]] void refuse_draft(const ModelConfig& model, const JobConfig& job, const Machine& machine,
                                const Plan& plan) {
-  const SizeRules rules = size_rules(model, job, plan.layout, machine.memory_per_rank);
-  const EngineSizes least = modest_sizes(rules, 1);
-  int64_t fullest = 0, needed = 0;
-  for (size_t i = 0; i < plan.stages.size(); ++i) {
-    const StagePlan& stage = plan.stages[i];
-    const int64_t bytes = plan.fixed_bytes(static_cast<int64_t>(i), 0) +
-                          least.max_sequences * stage.state_bytes_per_sequence +
-                          least.kv_pages * kernels::kKvPageTokens * stage.kv_bytes_per_token;
-    if (bytes <= needed) continue;
-    needed = bytes;
-    fullest = static_cast<int64_t>(i);
-  }
   const std::optional<int64_t> enough = smallest_num_ranks(model, job, machine);
-  throw Error(job.job_path,
-              model.name + " does not fit: in the best layout, " + std::to_string(plan.layout.replicas) +
-                  " x " + std::to_string(plan.layout.pipeline) + " x " + std::to_string(plan.layout.expert) +
-                  " (replicas x pipeline x expert), a rank of stage " + std::to_string(fullest) + " needs " +
-                  gib(needed) + " for " + std::to_string(least.max_sequences) + " sequence" +
-                  (least.max_sequences == 1 ? "" : "s") + " and may use " + gib(machine.memory_per_rank),
-              enough
-                  ? "it fits on " + std::to_string(*enough) + " ranks of this memory; --plan shows the bytes"
-                  : "no number of ranks of this memory fits; raise limits.memory or use larger hosts",
-              ErrorKind::kBadJob);
+  const int64_t num_sequences = job.engine.max_sequences.value_or(1);
+  throw Error(
+      job.job_path,
+      model.name + " does not fit: in the best layout, " + std::to_string(plan.layout.replicas) + " x " +
+          std::to_string(plan.layout.pipeline) + " x " + std::to_string(plan.layout.expert) +
+          " (replicas x pipeline x expert), a rank of stage " + std::to_string(plan.least_bytes_stage) +
+          " needs " + gib(plan.least_bytes) + " for " + std::to_string(num_sequences) + " sequence" +
+          (num_sequences == 1 ? "" : "s") + " and may use " + gib(machine.memory_per_rank),
+      enough ? "it fits on " + std::to_string(*enough) + " ranks of this memory; --plan shows the bytes"
+             : "no number of ranks of this memory fits; raise limits.memory or use larger hosts",
+      ErrorKind::kBadJob);
 }
 
 /// Fewest stages into which the model fits with these sizes; 0 if a single layer is too large.
@@ -124,7 +124,9 @@ Plan draft_plan(const ModelConfig& model, const JobConfig& job, const Machine& m
   plan.prefill_chunk = prefill_chunk(job.engine, chosen.sizes.max_batch_tokens);
   plan.kv_pages = chosen.sizes.kv_pages;
   plan.threads = threads_per_rank(job, machine);
-  plan.typical_context = size_rules(model, job, chosen.layout, machine.memory_per_rank).context;
+  const SizeRules rules = size_rules(model, job, chosen.layout, machine.memory_per_rank);
+  plan.typical_context = rules.context;
+  set_least_bytes(memory, rules, plan);
   plan.tokens_per_s = chosen.tokens_per_s;
   for (const Candidate& candidate : candidates)
     plan.considered.push_back({candidate.layout, candidate.tokens_per_s});

@@ -65,6 +65,11 @@ struct Plan {
   int64_t threads = 1;           ///< per rank
   int64_t typical_context = 0;   ///< tokens of a sequence, prompt and output, that slots and pages were sized for
 
+  /// What the fullest rank needs at the least: weights, the shortest steps, and room for the sequences the job fixes or
+  /// for one typical sequence.
+  int64_t least_bytes = 0;
+  int64_t least_bytes_stage = 0;  ///< where that rank stands
+
   double tokens_per_s = 0;  ///< the chosen layout's estimate
   /// Every layout that keeps to what the job fixes, best first; front() is this plan's.
   std::vector<LayoutEstimate> considered;
