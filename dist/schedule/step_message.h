@@ -1,5 +1,6 @@
 // What a lane's head tells the other stages of its lane to do in one step, and what the last stage answers.
-// Plain values; bytes on the wire are made by to_bytes / *_from_bytes, which refuse anything malformed with Error.
+// Plain values; bytes on the wire are made by to_bytes / *_from_bytes, which refuse anything malformed with
+// Error and take no more memory than a small multiple of the bytes.
 #pragma once
 
 #include <cstdint>
@@ -15,12 +16,12 @@ namespace nemo::dist {
 /// The rows of one sequence in a step.
 struct StepSegment {
   int32_t slot = 0;
-  int64_t position = 0;                 ///< tokens already in the slot's state; 0 = the slot starts afresh
-  std::vector<int32_t> token_ids;       ///< one row each
-  std::vector<int32_t> new_pages;       ///< KV pages to append to the slot's page table before the step
-  std::optional<SamplingKey> start;     ///< at position 0: who samples from this slot from now on
-  bool sample = false;                  ///< draw the token that follows the last row
-  std::vector<int32_t> targets;         ///< score: the token that follows each row, -1 = not wanted; empty = none
+  int64_t position = 0;              ///< tokens already in the slot's state; 0 = the slot starts afresh
+  std::vector<int32_t> token_ids;    ///< one row each
+  std::vector<int32_t> new_pages;    ///< KV pages to append to the slot's page table before the step
+  std::optional<SamplingKey> start;  ///< at position 0: who samples from this slot from now on
+  bool sample = false;               ///< draw the token that follows the last row
+  std::vector<int32_t> targets;  ///< score: the token that follows each row, -1 = not wanted; empty = none
 };
 
 struct StepMessage {
@@ -35,8 +36,8 @@ struct StepMessage {
 struct SegmentResult {
   int32_t slot = 0;
   std::optional<SampledToken> sampled;
-  std::vector<float> target_logprobs;      ///< of the wanted targets, in row order
-  std::vector<uint8_t> target_is_argmax;   ///< 1 where the target was the likeliest token
+  std::vector<float> target_logprobs;     ///< of the wanted targets, in row order
+  std::vector<uint8_t> target_is_argmax;  ///< 1 where the target was the likeliest token
 };
 
 struct StepResult {

@@ -2,40 +2,18 @@
 
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "kernels/error.h"
+#include "tests/lib/sampling/letter_tokenizer.h"
 
 namespace nemo {
 namespace {
 
-// Byte-level BPE without merges: "a".."z" are 0..25, then the three bytes of the euro sign, and two added
-// tokens.
-constexpr int32_t kEuro = 26;
-constexpr int32_t kEnd = 29;
-constexpr int32_t kOrdinaryEnd = 3;  // "d"
+using testing::kEnd;
+using testing::letter_tokenizer;
 
-const Tokenizer& tokenizer() {
-  static const Tokenizer instance = [] {
-    nlohmann::json vocabulary;
-    for (int i = 0; i < 26; ++i) vocabulary[std::string(1, static_cast<char>('a' + i))] = i;
-    const char* euro_bytes[] = {"\u00e2", "\u0124", "\u00ac"};  // how byte-level BPE spells 0xe2 0x82 0xac
-    for (int i = 0; i < 3; ++i) vocabulary[euro_bytes[i]] = kEuro + i;
-    const nlohmann::json end = {{"id", kEnd},      {"content", "<end>"}, {"single_word", false},
-                                {"lstrip", false}, {"rstrip", false},    {"normalized", false},
-                                {"special", true}};
-    const nlohmann::json file = {
-        {"version", "1.0"},
-        {"added_tokens", nlohmann::json::array({end})},
-        {"pre_tokenizer",
-         {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}, {"trim_offsets", true}}},
-        {"decoder", {{"type", "ByteLevel"}}},
-        {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", nlohmann::json::array()}}}};
-    return Tokenizer::parse(file.dump(), "test tokenizer");
-  }();
-  return instance;
-}
+constexpr int32_t kOrdinaryEnd = 3;  // "d"
 
 SamplingKey key_of(const SamplingParams& params, int64_t num_prompt_tokens = 4) {
   Request request;
@@ -55,7 +33,7 @@ struct Case {
 };
 
 Output run(const Case& c) {
-  Completion completion(key_of(c.params), c.max_context, tokenizer());
+  Completion completion(key_of(c.params), c.max_context, letter_tokenizer());
   for (const int32_t token_id : c.drawn) {
     if (completion.push({token_id, -0.5F, {}}) == CompletionStatus::kFinished) break;
   }
@@ -118,7 +96,7 @@ TEST(Completion, EndsByTheRules) {
 }
 
 TEST(Completion, KeepsLogprobsOnlyIfAskedFor) {
-  Completion completion(key_of({.max_tokens = 2, .logprobs = 1}), 100, tokenizer());
+  Completion completion(key_of({.max_tokens = 2, .logprobs = 1}), 100, letter_tokenizer());
   completion.push({0, -0.25F, {{1, -0.125F}}});
   completion.push({1, -0.5F, {{1, -0.5F}}});
   const Output output = completion.take();
@@ -127,10 +105,10 @@ TEST(Completion, KeepsLogprobsOnlyIfAskedFor) {
 }
 
 TEST(Completion, NothingToDrawIsFinishedAtOnce) {
-  Completion no_tokens(key_of({.max_tokens = 0}), 100, tokenizer());
+  Completion no_tokens(key_of({.max_tokens = 0}), 100, letter_tokenizer());
   EXPECT_EQ(no_tokens.status(), CompletionStatus::kFinished);
   EXPECT_EQ(no_tokens.take().finish_reason, "length");
-  Completion no_room(key_of({}), 4, tokenizer());
+  Completion no_room(key_of({}), 4, letter_tokenizer());
   EXPECT_EQ(no_room.take().finish_reason, "length");
 }
 
@@ -141,7 +119,7 @@ TEST(Completion, GoesOnFromPriorTokens) {
   std::vector<SampledToken> drawn;
   for (const int32_t token_id : {0, 26, 27, 28, 0, 1}) drawn.push_back({token_id, -1, {}});
   for (size_t cut = 0; cut < drawn.size(); ++cut) {
-    Completion completion(key_of(params), 100, tokenizer(), std::span(drawn).first(cut));
+    Completion completion(key_of(params), 100, letter_tokenizer(), std::span(drawn).first(cut));
     EXPECT_EQ(completion.token_ids().size(), cut);
     for (size_t i = cut; i < drawn.size(); ++i) completion.push(drawn[i]);
     const Output output = completion.take();
@@ -151,7 +129,7 @@ TEST(Completion, GoesOnFromPriorTokens) {
 }
 
 TEST(Completion, RefusesATokenAfterTheEnd) {
-  Completion completion(key_of({.max_tokens = 1}), 100, tokenizer());
+  Completion completion(key_of({.max_tokens = 1}), 100, letter_tokenizer());
   completion.push({0, 0, {}});
   EXPECT_THROW(completion.push({0, 0, {}}), Error);
 }
