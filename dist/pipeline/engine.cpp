@@ -11,8 +11,14 @@ constexpr std::chrono::microseconds kIdlePause(200);
 constexpr int64_t kHeartbeatRounds = 5000;  // of kIdlePause and an agreement: one to a few seconds
 }  // namespace
 
-Engine::Engine(ProcessGrid& grid, Stage& stage, int64_t num_slots, Scheduler* scheduler, LaneFeed* feed)
-    : grid_(grid), stage_(stage), links_(grid.stages, stage.context().dtype), scheduler_(scheduler), feed_(feed) {
+Engine::Engine(ProcessGrid& grid, Stage& stage, int64_t num_slots, Scheduler* scheduler, LaneFeed* feed,
+               std::function<void(int64_t)> on_step)
+    : grid_(grid),
+      stage_(stage),
+      links_(grid.stages, stage.context().dtype),
+      scheduler_(scheduler),
+      feed_(feed),
+      on_step_(std::move(on_step)) {
   if (grid.is_last_stage()) output_.emplace(stage, num_slots);
 }
 
@@ -27,9 +33,9 @@ void Engine::run() {
 }
 
 void Engine::run_step(const StepMessage& message) {
-  step_ = message.step;
-  grid_.lanes.set_step(step_);
-  grid_.stages.set_step(step_);
+  on_step_(message.step);
+  grid_.lanes.set_step(message.step);
+  grid_.stages.set_step(message.step);
   // The message goes ahead of the hidden states, so that the next stage is ready when they come.
   if (!grid_.is_last_stage()) links_.send_step(message);
   auto stream = stage_.stream_for(message);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -26,13 +27,13 @@ class LaneFeed {
 
 class Engine {
  public:
-  /// References must outlive the engine. `scheduler` and `feed` are given on stage 0 only.
-  Engine(ProcessGrid& grid, Stage& stage, int64_t num_slots, Scheduler* scheduler, LaneFeed* feed);
+  /// References must outlive the engine. `scheduler` and `feed` are given on stage 0 only. `on_step` hears of every step
+  /// before it runs.
+  Engine(ProcessGrid& grid, Stage& stage, int64_t num_slots, Scheduler* scheduler, LaneFeed* feed,
+         std::function<void(int64_t step)> on_step);
 
   /// Runs until the feed is exhausted and every lane of the replica is idle. Throws Error.
   void run();
-
-  int64_t step() const { return step_; }
 
  private:
   void lead();
@@ -46,7 +47,7 @@ class Engine {
   std::optional<OutputStage> output_;  ///< on the last stage
   Scheduler* scheduler_;
   LaneFeed* feed_;
-  int64_t step_ = 0;
+  std::function<void(int64_t)> on_step_;
   std::deque<int64_t> in_flight_;            ///< steps whose results are due, oldest first
   std::deque<StepResult> local_results_;     ///< where the first stage is also the last
 };

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "dist/schedule/scheduler.h"
-#include "dist/schedule/score_windows.h"
+#include "lib/sampling/score_windows.h"
 #include "lib/request/request.h"
 
 namespace nemo::dist {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace nemo::dist {
+namespace nemo {
 
 /// Tokens [begin, end) of context and continuation together. The model sees [begin, end - 1) and is asked for
 /// the probabilities of [first_predicted, end).
@@ -22,4 +22,4 @@ struct ScoreWindow {
 /// but at least one token. Needs 1 <= num_context <= max_rows and 1 <= num_continuation.
 std::vector<ScoreWindow> score_windows(int64_t num_context, int64_t num_continuation, int64_t max_rows);
 
-}  // namespace nemo::dist
+}  // namespace nemo

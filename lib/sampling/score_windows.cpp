@@ -1,8 +1,8 @@
-#include "dist/schedule/score_windows.h"
+#include "lib/sampling/score_windows.h"
 
 #include <algorithm>
 
-namespace nemo::dist {
+namespace nemo {
 
 std::vector<ScoreWindow> score_windows(int64_t num_context, int64_t num_continuation, int64_t max_rows) {
   const int64_t num_tokens = num_context + num_continuation;
@@ -15,4 +15,4 @@ std::vector<ScoreWindow> score_windows(int64_t num_context, int64_t num_continua
   return windows;
 }
 
-}  // namespace nemo::dist
+}  // namespace nemo

@@ -1,0 +1,178 @@
+#include "launch/head_office.h"
+
+#include <filesystem>
+#include <iostream>
+
+#include "launch/build_info.h"
+#include "launch/exit_codes.h"
+#include "lib/request/fingerprint.h"
+#include "lib/weights/checkpoint_fingerprint.h"
+
+namespace nemo::launch {
+
+namespace {
+
+std::string dtype_text(ActivationType dtype) { return dtype == ActivationType::kBFloat16 ? "bfloat16" : "float32"; }
+
+std::string build_text() { return std::string(kVersion) + ", " + kCompiler + ", " + kBuildType; }
+
+std::string reason_text(StopReason reason) {
+  switch (reason) {
+    case StopReason::kSignal:
+      return "a signal";
+    case StopReason::kTimeLimit:
+      return "limits.max_time";
+    case StopReason::kStopFile:
+      return "the stop file";
+    case StopReason::kNone:
+      break;
+  }
+  return "nothing";
+}
+
+}  // namespace
+
+HeadOffice::HeadOffice(RunFacts facts, const Tokenizer& tokenizer)
+    : facts_(std::move(facts)),
+      tokenizer_(tokenizer),
+      chat_template_(ChatTemplate::find(facts_.job.model_path)),
+      folder_(OutputFolder::open(facts_.job.output_path, facts_.fresh)) {
+  PromptSource counter = open_input();
+  counter.next([](int64_t) { return false; });  // passes over every line
+  num_requests_ = counter.num_lines();
+  journal_.emplace(folder_.open_journal(identity()));
+  num_resumed_ = journal_->index().num_done();
+  if (journal_->dropped_bytes() > 0)
+    std::cerr << "nemo-dist: dropped " << journal_->dropped_bytes()
+              << " bytes of unfinished records at the end of the journal\n";
+}
+
+PromptSource HeadOffice::open_input() {
+  PromptSourceOptions options{.paths = facts_.job.input_paths,
+                              .task = facts_.job.task,
+                              .sampling = facts_.job.sampling,
+                              .max_context = facts_.model.max_position_embeddings,
+                              .bos_id = facts_.model.bos_token_id};
+  return {std::move(options), tokenizer_, chat_template_ ? &*chat_template_ : nullptr};
+}
+
+Identity HeadOffice::identity() const {
+  return {{"job", facts_.job.canonical_yaml},
+          {"model", fingerprint_checkpoint(facts_.job.model_path)},
+          {"tokenizer", fingerprint_files({facts_.job.model_path + "/tokenizer.json"})},
+          {"input", fingerprint_files(expand_input_paths(facts_.job.input_paths))},
+          {"instruction set", std::string(kernels::isa_name(facts_.isa))},
+          {"dtype", dtype_text(facts_.job.dtype)},
+          {"build", build_text()}};
+}
+
+std::function<void()> HeadOffice::open_for_business(dist::Communicator& world) {
+  progress_.emplace(detect_progress_style(), num_requests_, num_resumed_);
+  progress_->start();
+  recorder_.emplace(std::move(*journal_), *progress_,
+                    RecorderOptions{.max_time_s = facts_.job.limits.max_time_s,
+                                    .stop_file = folder_.path() + "/stop"});
+  journal_.reset();
+  reader_.emplace(open_input(), [this](int64_t index) { return !recorder_->done(index); });
+  const dist::Layout& layout = facts_.plan.layout;
+  std::vector<int> lane_heads;
+  for (int64_t replica = 0; replica < layout.replicas; ++replica)
+    for (int64_t lane = 0; lane < layout.expert; ++lane)
+      lane_heads.push_back(static_cast<int>(facts_.plan.rank({.replica = replica, .stage = 0, .lane = lane})));
+  coordinator_.emplace(world, std::move(lane_heads), *reader_, *recorder_, *progress_);
+  return [this] { coordinator_->pump(); };
+}
+
+void HeadOffice::wait_for_lanes() {
+  coordinator_->wait_for_lanes();
+  stop_reason_ = recorder_->stop_reason();
+  run_seconds_ = progress_->seconds();
+  journal_.emplace(recorder_->finish());
+  reader_.reset();
+}
+
+void HeadOffice::save_what_is_done() noexcept {
+  try {
+    if (recorder_ && !journal_) journal_.emplace(recorder_->finish());
+  } catch (const std::exception& error) {
+    std::cerr << "nemo-dist: the journal could not be completed: " << error.what() << '\n';
+  }
+}
+
+Manifest HeadOffice::manifest(RunStatus status) const {
+  const dist::Plan& plan = facts_.plan;
+  return {.name = facts_.job.name,
+          .task = facts_.job.task,
+          .status = status,
+          .fingerprints = identity(),
+          .guarantee = {.promise = "the same tokens and logprobs for a request on any number of ranks, layout, threads, "
+                                   "batch and order, and after any crash, within one instruction set, dtype and build",
+                        .instruction_set = std::string(kernels::isa_name(facts_.isa)),
+                        .dtype = dtype_text(facts_.job.dtype),
+                        .build = build_text()},
+          .num_requests = num_requests_,
+          .num_done = journal_->index().num_done(),
+          .num_resumed = num_resumed_,
+          .totals = {},
+          .layout = {.world_size = plan.layout.num_ranks(),
+                     .replicas = plan.layout.replicas,
+                     .pipeline = plan.layout.pipeline,
+                     .expert = plan.layout.expert,
+                     .threads = plan.threads,
+                     .hosts = facts_.hosts},
+          .versions = {{"nemo-dist", kVersion}, {"mpi", facts_.mpi_version}},
+          .timings_s = {},
+          .result_files = {}};
+}
+
+void HeadOffice::write_result_files(Manifest& manifest) {
+  const ResultOptions options{.columns = ResultColumns::of(facts_.job, journal_->index()),
+                              .fingerprints = journal_->identity(),
+                              .model = facts_.model.name,
+                              .token_bytes = [this](int32_t id) { return std::string(tokenizer_.token_bytes(id)); }};
+  std::vector<std::unique_ptr<ResultWriter>> writers;
+  if (facts_.job.write_jsonl) {
+    writers.push_back(make_jsonl_writer(folder_.jsonl_path(), options));
+    manifest.result_files.push_back(std::filesystem::path(folder_.jsonl_path()).filename());
+  }
+  if (facts_.job.write_hdf5) {
+    writers.push_back(make_hdf5_writer(folder_.hdf5_path(), options));
+    manifest.result_files.push_back(std::filesystem::path(folder_.hdf5_path()).filename());
+  }
+  JournalReader reader = journal_->reader();
+  manifest.totals = write_results(reader, num_requests_, writers);
+}
+
+int HeadOffice::close(double load_seconds) {
+  const bool complete = journal_->index().num_done() >= num_requests_;
+  Manifest summary = manifest(complete ? RunStatus::kComplete : RunStatus::kStopped);
+  summary.timings_s = {{"load", load_seconds}, {"run", run_seconds_}};
+  if (complete) write_result_files(summary);
+  write_manifest(folder_.manifest_path(), summary);
+  print_summary(summary, stop_reason_);
+  NEMO_CHECK(complete || stop_reason_ != StopReason::kNone, "the lanes ended before the requests did");
+  return complete ? kExitDone : kExitStopped;
+}
+
+void HeadOffice::print_summary(const Manifest& manifest, StopReason reason) const {
+  if (manifest.status == RunStatus::kStopped) {
+    std::cout << "stopped by " << reason_text(reason) << ": " << count_text(manifest.num_done) << " of "
+              << count_text(manifest.num_requests) << " requests are done and safe in " << folder_.journal_path()
+              << "; the same command resumes\n"
+              << std::flush;
+    return;
+  }
+  std::cout << "done: " << count_text(manifest.totals.requests) << " requests, " << count_text(manifest.totals.errors)
+            << " with errors, " << count_text(manifest.totals.prompt_tokens) << " tokens in, "
+            << count_text(manifest.totals.output_tokens) << " tokens out";
+  if (manifest.num_resumed < manifest.num_requests && run_seconds_ > 0) {
+    std::cout << " in " << duration_text(run_seconds_) << " ("
+              << count_text(static_cast<int64_t>(static_cast<double>(progress_->output_tokens()) / run_seconds_))
+              << " tokens/s out)";
+  }
+  std::cout << "\nresults:";
+  for (const std::string& file : manifest.result_files) std::cout << ' ' << folder_.path() << '/' << file;
+  std::cout << '\n' << std::flush;
+}
+
+}  // namespace nemo::launch

@@ -1,0 +1,73 @@
+// nemo-dist: one binary, one YAML file. Everything else is in the folders to the left of this one.
+#include <cstdlib>
+#include <iostream>
+
+#include "dist/comm/mpi_session.h"
+#include "kernels/error.h"
+#include "launch/command_line.h"
+#include "launch/exit_codes.h"
+#include "launch/inspect.h"
+#include "launch/job_runner.h"
+#include "launch/plan_command.h"
+
+namespace {
+
+using nemo::Error;
+using nemo::ErrorKind;
+using nemo::launch::Command;
+using nemo::launch::CommandLine;
+
+int exit_code_of(const Error& error) {
+  return error.kind() == ErrorKind::kBadJob ? nemo::launch::kExitBadJob : nemo::launch::kExitFailed;
+}
+
+void print_error(const std::string& text) { std::cerr << "nemo-dist: " << text << '\n' << std::flush; }
+
+/// While steps run, ranks stand at different places and cannot agree any more: whoever finds trouble says where and ends
+/// the job for all.
+[[noreturn]] void abort_run(const std::string& text) {
+  const nemo::launch::JobPhase& phase = nemo::launch::job_phase();
+  print_error("rank " + std::to_string(phase.rank) + " on " + nemo::dist::MpiSession::host_name() + " (replica " +
+              std::to_string(phase.position.replica) + ", stage " + std::to_string(phase.position.stage) + ", lane " +
+              std::to_string(phase.position.lane) + ", step " + std::to_string(phase.step) + "): " + text);
+  nemo::dist::MpiSession::abort(nemo::launch::kExitFailed);
+}
+
+int run(int argc, char** argv, const CommandLine& line) {
+  nemo::dist::MpiSession session(argc, argv);
+  try {
+    return nemo::launch::run_job(line);
+  } catch (const Error& error) {
+    if (nemo::launch::job_phase().is_running) abort_run(error.what());
+    if (session.world_rank() == 0) print_error(error.what());  // the same on every rank
+    return exit_code_of(error);
+  } catch (const std::exception& error) {
+    abort_run(error.what());
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    const CommandLine line = nemo::launch::parse_command_line(argc, argv);
+    switch (line.command) {
+      case Command::kNothing:
+        return nemo::launch::kExitDone;
+      case Command::kPlan:
+        return nemo::launch::print_plan(line);
+      case Command::kInspect:
+        return nemo::launch::print_checkpoint(line);
+      case Command::kRun:
+        return run(argc, argv, line);
+    }
+  } catch (const Error& error) {
+    // Under mpirun every rank comes here with the same bad command line; one message is enough.
+    const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+    if (rank == nullptr || std::string(rank) == "0") print_error(error.what());
+    return exit_code_of(error);
+  } catch (const std::exception& error) {
+    print_error(error.what());
+  }
+  return nemo::launch::kExitFailed;
+}
