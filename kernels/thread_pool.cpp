@@ -106,8 +106,7 @@ struct ThreadPool::Team {
 };
 
 ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads) {
-  NEMO_CHECK(num_threads >= 1 && num_threads < static_cast<int>(kInside),
-             std::to_string(num_threads) + " threads");
+  NEMO_CHECK(num_threads >= 1 && num_threads < static_cast<int>(kInside), std::to_string(num_threads));
   if (num_threads == 1) return;
   team_ = std::make_unique<Team>();
   team_->workers.reserve(static_cast<size_t>(num_threads - 1));

@@ -1,27 +1,19 @@
 #include "kernels/ops/logits.h"
 
-#include <cmath>
+#include <limits>
 
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd/table.h"
 #include "kernels/error.h"
 
 namespace nemo::kernels {
 
 void logit_stats(const Context& context, TensorView<const float> logits, std::span<LogitStats> stats) {
-  NEMO_CHECK(static_cast<int64_t>(stats.size()) == logits.rows && logits.cols >= 1, "one result per row");
-  context.threads.run(logits.rows, [&](int64_t i) {
-    const float* row = logits.row(i);
-    float best = -INFINITY;
-    int32_t argmax = 0;
-    for (int64_t j = 0; j < logits.cols; ++j) {
-      if (row[j] > best) {
-        best = row[j];
-        argmax = static_cast<int32_t>(j);
-      }
-    }
-    float sum = 0.0f;
-    for (int64_t j = 0; j < logits.cols; ++j) sum += std::exp(row[j] - best);
-    stats[static_cast<size_t>(i)] = {best, argmax,
-                                     std::isinf(best) && !std::isnan(sum) ? best : best + std::log(sum)};
+  NEMO_CHECK(static_cast<int64_t>(stats.size()) == logits.rows, "one result per row");
+  NEMO_CHECK(logits.cols >= 1 && logits.cols <= std::numeric_limits<int32_t>::max(), "vocab_size");
+  const auto logit_stats_row = row_kernels(context.isa).logit_stats;
+  for_each_row(context, logits.rows, logits.cols, [&](int64_t i) {
+    logit_stats_row(logits.row(i), logits.cols, &stats[static_cast<size_t>(i)]);
   });
 }
 

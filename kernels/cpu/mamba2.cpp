@@ -1,33 +1,77 @@
 #include "kernels/ops/mamba2.h"
 
 #include <algorithm>
-#include <cmath>
+#include <string>
 
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd/table.h"
 #include "kernels/error.h"
 
 namespace nemo::kernels {
+namespace {
+
+void check(std::span<const Segment> segments, int64_t rows, const Mamba2Shape& shape,
+           const MambaState& state) {
+  NEMO_CHECK(shape.num_groups > 0 && shape.num_heads % shape.num_groups == 0, "groups do not divide heads");
+  for (const Segment& segment : segments) {
+    NEMO_CHECK(
+        segment.row_begin >= 0 && segment.row_count >= 0 && segment.row_begin + segment.row_count <= rows,
+        "segment outside of the batch");
+    NEMO_CHECK(segment.slot >= 0 && segment.slot < state.num_slots, std::to_string(segment.slot));
+  }
+}
+
+/// Weight and bias of some channels in the order the row kernel reads them; zero where there is none.
+struct ConvWeights {
+  alignas(64) float weight[kConvMaxTaps * kConvChannels] = {};
+  alignas(64) float bias[kConvChannels] = {};
+
+  ConvWeights(const Mamba2Weights& weights, int64_t taps, int64_t channel_begin, int64_t channels) {
+    for (int64_t c = 0; c < channels; ++c) {
+      const float* from = weights.conv_weight.data() + (channel_begin + c) * taps;
+      for (int64_t j = 0; j < taps; ++j) weight[j * kConvChannels + c] = from[j];
+      if (!weights.conv_bias.empty()) bias[c] = weights.conv_bias[static_cast<size_t>(channel_begin + c)];
+    }
+  }
+};
+
+}  // namespace
 
 void causal_conv_silu(const Context& context, std::span<const Segment> segments, TensorView<const float> u,
                       const Mamba2Shape& shape, const Mamba2Weights& weights, const MambaState& state,
                       TensorView<float> v) {
   const int64_t dim = shape.conv_dim(), taps = shape.conv_kernel;
-  NEMO_CHECK(u.cols == dim && v.cols == dim && u.rows == v.rows, "shapes of u and v");
-  context.threads.run(static_cast<int64_t>(segments.size()), [&](int64_t s) {
-    const Segment& segment = segments[static_cast<size_t>(s)];
-    float* past = state.conv + segment.slot * (taps - 1) * dim;
-    if (segment.row_count > 0 && segment.position == 0) std::fill_n(past, (taps - 1) * dim, 0.0f);
-    for (int64_t t = 0; t < segment.row_count; ++t) {
-      const float* row = u.row(segment.row_begin + t);
-      for (int64_t c = 0; c < dim; ++c) {
-        const float now = round_to(context.dtype, row[c]);
-        float sum = weights.conv_bias.empty() ? 0.0f : weights.conv_bias[static_cast<size_t>(c)];
-        const float* w = weights.conv_weight.data() + c * taps;
-        for (int64_t j = 0; j < taps - 1; ++j) sum += w[j] * past[j * dim + c];
-        sum += w[taps - 1] * now;
-        for (int64_t j = 0; j + 2 < taps; ++j) past[j * dim + c] = past[(j + 1) * dim + c];
-        if (taps > 1) past[(taps - 2) * dim + c] = now;
-        v.row(segment.row_begin + t)[c] = sum / (1.0f + std::exp(-sum));
-      }
+  check(segments, u.rows, shape, state);
+  NEMO_CHECK(u.cols == dim && v.cols == dim && u.rows == v.rows, "u and v are not [rows, conv_dim]");
+  NEMO_CHECK(taps >= 1 && taps <= kConvMaxTaps, std::to_string(taps));
+  NEMO_CHECK(static_cast<int64_t>(weights.conv_weight.size()) == dim * taps, "conv_weight");
+  NEMO_CHECK(weights.conv_bias.empty() || static_cast<int64_t>(weights.conv_bias.size()) == dim, "conv_bias");
+  // A task rearranges the weights of its channels once and then serves many sequences.
+  constexpr int64_t kSegments = 16;
+  const int64_t blocks = ceil_div(dim, kConvChannels);
+  const auto count = static_cast<int64_t>(segments.size());
+  const auto conv_silu = row_kernels(context.isa).conv_silu;
+  context.threads.run(blocks * ceil_div(count, kSegments), [&](int64_t task) {
+    const int64_t channel = task % blocks * kConvChannels;
+    const int64_t channels = std::min(kConvChannels, dim - channel);
+    const ConvWeights local(weights, taps, channel, channels);
+    const int64_t begin = task / blocks * kSegments;
+    for (int64_t s = begin; s < std::min(count, begin + kSegments); ++s) {
+      const Segment& segment = segments[static_cast<size_t>(s)];
+      if (segment.row_count == 0) continue;
+      conv_silu({.u = u.row(segment.row_begin) + channel,
+                 .u_stride = u.stride,
+                 .v = v.row(segment.row_begin) + channel,
+                 .v_stride = v.stride,
+                 .rows = segment.row_count,
+                 .channels = channels,
+                 .taps = taps,
+                 .weight = local.weight,
+                 .bias = local.bias,
+                 .past = state.conv + segment.slot * (taps - 1) * dim + channel,
+                 .past_stride = dim,
+                 .from_zero = segment.position == 0,
+                 .dtype = context.dtype});
     }
   });
 }
@@ -35,33 +79,41 @@ void causal_conv_silu(const Context& context, std::span<const Segment> segments,
 void selective_scan(const Context& context, std::span<const Segment> segments, TensorView<const float> xbc,
                     TensorView<const float> dt_raw, const Mamba2Shape& shape, const Mamba2Weights& weights,
                     const MambaState& state, TensorView<float> y) {
-  const int64_t heads = shape.num_heads, head_dim = shape.head_dim, size = shape.state_size;
-  NEMO_CHECK(xbc.cols == shape.conv_dim() && dt_raw.cols == heads && y.cols == shape.inner(), "shapes");
+  const int64_t heads = shape.num_heads;
+  check(segments, xbc.rows, shape, state);
+  NEMO_CHECK(xbc.cols == shape.conv_dim(), "xbc is not [rows, conv_dim]");
+  NEMO_CHECK(dt_raw.rows == xbc.rows && dt_raw.cols == heads, "dt_raw is not [rows, num_heads]");
+  NEMO_CHECK(y.rows == xbc.rows && y.cols == shape.inner(), "y is not [rows, inner]");
+  for (const auto& per_head : {weights.a_log, weights.d, weights.dt_bias})
+    NEMO_CHECK(static_cast<int64_t>(per_head.size()) == heads, "one value per head");
+  const int64_t state_elements = shape.head_dim * shape.state_size;
+  const auto selective_scan_run = row_kernels(context.isa).selective_scan;
   context.threads.run(static_cast<int64_t>(segments.size()) * heads, [&](int64_t task) {
     const Segment& segment = segments[static_cast<size_t>(task / heads)];
+    if (segment.row_count == 0) return;
     const int64_t head = task % heads;
     const auto h = static_cast<size_t>(head);
-    float* S = state.ssm + (segment.slot * heads + head) * head_dim * size;
-    if (segment.row_count > 0 && segment.position == 0) std::fill_n(S, head_dim * size, 0.0f);
-    const float a = -std::exp(weights.a_log[h]);
-    const int64_t group = head / (heads / shape.num_groups);
-    for (int64_t i = segment.row_begin; i < segment.row_begin + segment.row_count; ++i) {
-      const float raw = dt_raw.row(i)[head] + weights.dt_bias[h];
-      const float softplus = raw > 20.0f ? raw : std::log1p(std::exp(raw));
-      const float dt = std::clamp(softplus, shape.dt_min, shape.dt_max);
-      const float decay = std::exp(dt * a);
-      const float* x = xbc.row(i) + head * head_dim;
-      const float* B = xbc.row(i) + shape.inner() + group * size;
-      const float* C = B + shape.num_groups * size;
-      for (int64_t p = 0; p < head_dim; ++p) {
-        float sum = 0.0f;
-        for (int64_t n = 0; n < size; ++n) {
-          S[p * size + n] = decay * S[p * size + n] + (dt * x[p]) * B[n];
-          sum += S[p * size + n] * C[n];
-        }
-        y.row(i)[head * head_dim + p] = sum + weights.d[h] * x[p];
-      }
-    }
+    float* head_state = state.ssm + (segment.slot * heads + head) * state_elements;
+    if (segment.position == 0) std::fill_n(head_state, state_elements, 0.0f);
+    const float* row = xbc.row(segment.row_begin);
+    const float* b = row + shape.inner() + head / (heads / shape.num_groups) * shape.state_size;
+    selective_scan_run({.x = row + head * shape.head_dim,
+                        .b = b,
+                        .c = b + shape.num_groups * shape.state_size,
+                        .xbc_stride = xbc.stride,
+                        .dt_raw = dt_raw.row(segment.row_begin) + head,
+                        .dt_stride = dt_raw.stride,
+                        .y = y.row(segment.row_begin) + head * shape.head_dim,
+                        .y_stride = y.stride,
+                        .rows = segment.row_count,
+                        .head_dim = shape.head_dim,
+                        .state_size = shape.state_size,
+                        .a_log = weights.a_log[h],
+                        .d = weights.d[h],
+                        .dt_bias = weights.dt_bias[h],
+                        .dt_min = shape.dt_min,
+                        .dt_max = shape.dt_max,
+                        .state = head_state});
   });
 }
 

@@ -6,6 +6,8 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd/table.h"
 #include "kernels/error.h"
 
 namespace nemo::kernels {
@@ -63,10 +65,13 @@ void route(const Context& context, TensorView<const float> logits, std::span<con
              "groups");
   NEMO_CHECK(shape.top_k <= shape.num_kept_groups * (shape.num_experts / shape.num_groups),
              "top_k exceeds experts");
-  context.threads.run(logits.rows, [&](int64_t i) {
-    std::vector<float> sigmoid(static_cast<size_t>(shape.num_experts)), choice(sigmoid.size());
+  const auto sigmoid_row = row_kernels(context.isa).sigmoid;
+  for_each_row(context, logits.rows, logits.cols * 16, [&](int64_t i) {
+    static thread_local std::vector<float> sigmoid, choice;
+    sigmoid.resize(static_cast<size_t>(shape.num_experts));
+    choice.resize(sigmoid.size());
+    sigmoid_row(logits.row(i), logits.cols, sigmoid.data());
     for (size_t e = 0; e < sigmoid.size(); ++e) {
-      sigmoid[e] = 1.0f / (1.0f + std::exp(-logits.row(i)[e]));
       choice[e] = sigmoid[e] + correction_bias[e];
       if (std::isnan(choice[e])) choice[e] = kExcluded;
     }

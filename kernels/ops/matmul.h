@@ -1,7 +1,8 @@
 // Matrix products with weights packed once. y = x W^T, W [n, k] as checkpoints store it.
 //
-// Row-pure: each y[i, j] is one sum over the whole of k in an order fixed by W's shape and the instruction set alone;
-// work is split over rows and output columns only. The same packed layout serves 1 row and 512 rows.
+// Row-pure: each y[i, j] is one sum over the whole of k in an order fixed by W's shape and the instruction
+// set alone; work is split over rows and output columns only. The same packed layout serves 1 row and 512
+// rows.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +13,8 @@
 
 namespace nemo::kernels {
 
-/// An owner of one weight matrix in kernel layout: blocks of 64 output columns, [ceil(n/64)][ceil(k/2)][64][2] for
-/// bfloat16 and [ceil(n/64)][k][64] for float32, zero-padded. Move-only.
+/// An owner of one weight matrix in kernel layout: blocks of 64 output columns,
+/// [ceil(n/64)][ceil(k/2)][64][2] for bfloat16 and [ceil(n/64)][k][64] for float32, zero-padded. Move-only.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
@@ -40,12 +41,14 @@ class PackedMatrix {
   std::unique_ptr<std::byte[], Free> data_;
 };
 
-/// y[rows, n] = x[rows, k] W^T. x is read in W's dtype (rounded to nearest even if that is bfloat16), products are
-/// summed in fp32, y is fp32 and not rounded. rows may be 0.
-void matmul(const Context& context, TensorView<const float> x, const PackedMatrix& weight, TensorView<float> y);
+/// y[rows, n] = x[rows, k] W^T. x is read in W's dtype (rounded to nearest even if that is bfloat16),
+/// products are summed in fp32, y is fp32 and not rounded. rows may be 0.
+void matmul(const Context& context, TensorView<const float> x, const PackedMatrix& weight,
+            TensorView<float> y);
 
 /// The same for many experts at once: rows [offsets[e], offsets[e + 1]) of x go through weights[e].
-/// x [rows, k], y [rows, n], offsets has weights.size() + 1 entries. Equal to the bit to one matmul per expert.
+/// x [rows, k], y [rows, n], offsets has weights.size() + 1 entries, all weights have one shape and type.
+/// Equal to the bit to one matmul per expert.
 void matmul_grouped(const Context& context, TensorView<const float> x, std::span<const int64_t> offsets,
                     std::span<const PackedMatrix> weights, TensorView<float> y);
 

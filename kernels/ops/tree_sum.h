@@ -1,7 +1,8 @@
-// The sum of weighted expert outputs along a fixed binary tree over the expert index: the reason why results do not
-// depend on how experts are split over ranks. A node's value is left + right in fp32; an absent side is skipped, not
-// added as zero. A rank whose block of experts is an aligned power of two holds a whole subtree and sends its root; any
-// other block sends the roots of its maximal subtrees. The receiver adds roots with the same function.
+// The sum of weighted expert outputs along a fixed binary tree over the expert index: the reason why results
+// do not depend on how experts are split over ranks. A node's value is left + right in fp32; an absent side
+// is skipped, not added as zero. A rank whose block of experts is an aligned power of two holds a whole
+// subtree and sends its root; any other block sends the roots of its maximal subtrees. The receiver adds
+// roots with the same function.
 #pragma once
 
 #include <span>
@@ -18,8 +19,8 @@ struct TreeTerm {
   float weight = 1.0f;
 };
 
-/// outputs[i, :] = tree sum of terms [offsets[i], offsets[i + 1]), which have strictly rising positions; no terms = 0.
-/// The tree: terms whose positions first differ in bit b meet in a node of level b.
+/// outputs[i, :] = tree sum of terms [offsets[i], offsets[i + 1]), which have strictly rising positions; no
+/// terms = 0. The tree: terms whose positions first differ in bit b meet in a node of level b.
 void tree_sum(const Context& context, TensorView<const float> inputs, std::span<const TreeTerm> terms,
               std::span<const int64_t> offsets, TensorView<float> outputs);
 
@@ -30,8 +31,9 @@ struct ExpertRange {
   bool operator==(const ExpertRange&) const = default;
 };
 
-/// The maximal aligned power-of-two ranges that make up `block`, in rising order: {block} itself if it is one.
-/// The tree's leaves are [0, 2^ceil(log2(num_experts))): a block that reaches num_experts counts as reaching that end.
+/// The maximal aligned power-of-two ranges that make up `block`, in rising order: {block} itself if it is
+/// one. The tree's leaves are [0, 2^ceil(log2(num_experts))): a block that reaches num_experts counts as
+/// reaching that end (its last range is given as ending at num_experts).
 std::vector<ExpertRange> maximal_subtrees(ExpertRange block, int64_t num_experts);
 
 }  // namespace nemo::kernels

@@ -1,0 +1,8 @@
+// Compiled with this instruction set's flags: see kernels/CMakeLists.txt.
+#include "kernels/cpu/simd/all_rows.h"
+
+namespace nemo::kernels {
+
+constinit const RowKernels kRowKernelsAvx2 = all_rows();
+
+}  // namespace nemo::kernels

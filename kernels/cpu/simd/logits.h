@@ -1,0 +1,72 @@
+// Maximum and log-sum-exp of one row of logits.
+#pragma once
+
+#include "kernels/cpu/simd/math.h"
+#include "kernels/cpu/simd/table.h"
+
+namespace nemo::kernels {
+namespace {
+
+constexpr float kInfinity = __builtin_inff();
+
+/// Largest of n values; NaN never wins; -infinity if there is nothing else.
+float largest_of(const float* x, int64_t n) {
+  Floats best[4];
+  for (Floats& b : best) b = broadcast(-kInfinity);
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes)
+    for (int j = 0; j < 4; ++j) best[j] = larger(load(x + i + j * kLanes), best[j]);
+  float largest = largest_lane(larger(larger(best[0], best[1]), larger(best[2], best[3])));
+  for (; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+  return largest;
+}
+
+float sum_of_exp(const float* x, int64_t n, float max) {
+  Floats sum[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes)
+    for (int j = 0; j < 4; ++j) sum[j] += exp(load(x + i + j * kLanes) - max);
+  for_each_vector(n - i, [&](int64_t j, int64_t count) {
+    const Floats e = exp(load_some(x + i + j, count) - max);
+    sum[0] += lane_index() < static_cast<int32_t>(count) ? e : Floats{};
+  });
+  return sum_of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
+bool has_nan(const float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i)
+    if (x[i] != x[i]) return true;
+  return false;
+}
+
+/// A row is taken in stretches: the place of the maximum is searched from the best one on, and sums of
+/// 131,072 terms lose no more than those of a stretch do.
+constexpr int64_t kStretch = 1024;
+
+void logit_stats_row(const float* x, int64_t n, LogitStats* stats) {
+  float max = -kInfinity;
+  int64_t place = 0;
+  for (int64_t i = 0; i < n; i += kStretch) {
+    const float largest = largest_of(x + i, n - i < kStretch ? n - i : kStretch);
+    if (largest > max) {
+      max = largest;
+      place = i;
+    }
+  }
+  while (place < n && x[place] != max) ++place;
+  stats->max = max;
+  stats->argmax = place < n ? static_cast<int32_t>(place) : 0;
+  // exp and log are not made for these: infinity - infinity, and the logarithm of NaN.
+  if (max == kInfinity || max == -kInfinity) {
+    stats->log_sum_exp = has_nan(x, n) ? __builtin_nanf("") : max;
+    return;
+  }
+  double sum = 0.0;
+  for (int64_t i = 0; i < n; i += kStretch)
+    sum += sum_of_exp(x + i, n - i < kStretch ? n - i : kStretch, max);
+  const auto terms = static_cast<float>(sum);
+  stats->log_sum_exp = terms == terms ? max + log(broadcast(terms))[0] : terms;
+}
+
+}  // namespace
+}  // namespace nemo::kernels

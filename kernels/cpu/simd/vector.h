@@ -1,0 +1,170 @@
+// The vector of one instruction set. The bodies in kernels/cpu/simd/*.h are written once over it and compiled
+// once for each isa_*.cpp. Everything in them lies in the unnamed namespace and calls no inline function of a
+// library: a shared inline function compiled for AVX-512 could be the copy that the linker keeps for all, and
+// crash an older machine.
+//
+// Own code on GCC vector extensions and not Highway: what we need beyond + - * is this one page, and the
+// matrix product needs vdpbf16ps by name because its order of rounding is part of our contract.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace nemo::kernels {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;  // what every compiler lowers to something: SSE2 on x86-64
+#endif
+
+typedef float Floats __attribute__((vector_size(kLanes * 4)));
+typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
+typedef uint32_t Words __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
+
+typedef float UnalignedFloats __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef uint32_t UnalignedWords __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef uint16_t UnalignedHalves __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
+
+#define NEMO_INLINE inline __attribute__((always_inline))
+
+NEMO_INLINE Floats broadcast(float x) {
+  return x - Floats{};
+}
+NEMO_INLINE Floats load(const float* p) {
+  return *reinterpret_cast<const UnalignedFloats*>(p);
+}
+NEMO_INLINE void store(float* p, Floats v) {
+  *reinterpret_cast<UnalignedFloats*>(p) = v;
+}
+NEMO_INLINE Words bits_of(Floats v) {
+  return reinterpret_cast<Words>(v);
+}
+NEMO_INLINE Floats floats_of(Words v) {
+  return reinterpret_cast<Floats>(v);
+}
+NEMO_INLINE Floats larger(Floats a, Floats b) {
+  return a > b ? a : b;
+}  // b if either is NaN
+NEMO_INLINE Floats smaller(Floats a, Floats b) {
+  return a < b ? a : b;
+}  // b if either is NaN
+
+NEMO_INLINE Ints lane_index() {
+  Ints index;
+  for (int i = 0; i < kLanes; ++i) index[i] = i;
+  return index;
+}
+
+/// a * b + c, fused where the instruction set has it.
+NEMO_INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__AVX2__)
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+/// The first n lanes, the others zero; touches no memory beyond them.
+NEMO_INLINE Floats load_first(const float* p, int64_t n) {
+#if defined(__AVX512F__)
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+#elif defined(__AVX2__)
+  return _mm256_maskload_ps(p, reinterpret_cast<__m256i>(lane_index() < static_cast<int32_t>(n)));
+#else
+  Floats v = {};
+  for (int i = 0; i < n; ++i) v[i] = p[i];
+  return v;
+#endif
+}
+
+NEMO_INLINE void store_first(float* p, int64_t n, Floats v) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
+#elif defined(__AVX2__)
+  _mm256_maskstore_ps(p, reinterpret_cast<__m256i>(lane_index() < static_cast<int32_t>(n)), v);
+#else
+  for (int i = 0; i < n; ++i) p[i] = v[i];
+#endif
+}
+
+NEMO_INLINE Floats widen(Halves v) {
+  return floats_of(__builtin_convertvector(v, Words) << 16);
+}
+NEMO_INLINE Halves narrow(Floats rounded) {
+  return __builtin_convertvector(bits_of(rounded) >> 16, Halves);
+}
+NEMO_INLINE Floats load_bf16(const uint16_t* p) {
+  return widen(*reinterpret_cast<const UnalignedHalves*>(p));
+}
+NEMO_INLINE void store_bf16(uint16_t* p, Floats rounded) {
+  *reinterpret_cast<UnalignedHalves*>(p) = narrow(rounded);
+}
+
+NEMO_INLINE Floats load_first_bf16(const uint16_t* p, int64_t n) {
+  Halves v = {};
+  for (int i = 0; i < n; ++i) v[i] = p[i];
+  return widen(v);
+}
+
+NEMO_INLINE void store_first_bf16(uint16_t* p, int64_t n, Floats rounded) {
+  const Halves v = narrow(rounded);
+  for (int i = 0; i < n; ++i) p[i] = v[i];
+}
+
+/// Nearest bfloat16, ties to even, NaN to a quiet NaN: the bits of bf16::from_float. Not vcvtneps2bf16, which
+/// takes subnormal numbers for zero.
+NEMO_INLINE Floats round_to_bf16(Floats v) {
+  const Words word = bits_of(v);
+  const Words rounded = (word + 0x7fffu + ((word >> 16) & 1u)) & 0xffff0000u;
+  const Words quiet = (word & 0xffff0000u) | 0x400000u;
+  return floats_of((word & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
+}
+
+/// Halves are folded upon each other: one fixed tree.
+NEMO_INLINE float sum_of_lanes(Floats v) {
+  float lane[kLanes];
+  store(lane, v);
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+  return lane[0];
+}
+
+NEMO_INLINE float largest_lane(Floats v) {
+  float largest = v[0];
+  for (int i = 1; i < kLanes; ++i) largest = v[i] > largest ? v[i] : largest;
+  return largest;
+}
+
+/// Calls body(column, n) for every vector of a row; n < kLanes for the last one only. An element's bits
+/// depend on its value alone, never on its lane or on being in the tail, because both go through the same
+/// vector code.
+template <class Body>
+NEMO_INLINE void for_each_vector(int64_t count, Body body) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) body(i, int64_t{kLanes});
+  if (i < count) body(i, count - i);
+}
+
+NEMO_INLINE Floats load_some(const float* p, int64_t n) {
+  return n == kLanes ? load(p) : load_first(p, n);
+}
+NEMO_INLINE void store_some(float* p, int64_t n, Floats v) {
+  if (n == kLanes) {
+    store(p, v);
+  } else {
+    store_first(p, n, v);
+  }
+}
+
+}  // namespace
+}  // namespace nemo::kernels

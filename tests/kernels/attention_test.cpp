@@ -1,0 +1,209 @@
+#include "kernels/ops/attention.h"
+
+#include "kernels/error.h"
+#include "tests/kernels/row_purity.h"
+
+namespace nemo::kernels {
+namespace {
+
+struct Shape {
+  int64_t num_heads, num_kv_heads, head_dim;
+  int64_t q_cols() const { return num_heads * head_dim; }
+  int64_t kv_cols() const { return num_kv_heads * head_dim; }
+  int64_t input_cols() const { return q_cols() + 2 * kv_cols(); }
+};
+
+/// Pages of one layer with NaN wherever nothing has been stored, as an earlier owner may have left them.
+class Cache {
+ public:
+  Cache(DType dtype, const Shape& shape, int64_t num_pages)
+      : shape_(shape),
+        bytes_(
+            static_cast<size_t>(num_pages * KvPages::page_bytes(dtype, shape.num_kv_heads, shape.head_dim)),
+            std::byte{0xFF}),
+        pages_{.dtype = dtype,
+               .keys = bytes_.data(),
+               .values = bytes_.data() + bytes_.size() / 2,
+               .num_pages = num_pages,
+               .num_kv_heads = shape.num_kv_heads,
+               .head_dim = shape.head_dim} {}
+  Cache(const Cache&) = delete;
+  Cache& operator=(const Cache&) = delete;
+
+  /// input [rows, q | k | v] -> output [rows, q_cols]
+  void run(const Context& context, std::span<const Segment> segments, std::span<const PageTable> tables,
+           const Matrix& input, Matrix& output) {
+    const TensorView<const float> in = input.view();
+    append_kv(context, segments, tables, in.slice_cols(shape_.q_cols(), shape_.kv_cols()),
+              in.slice_cols(shape_.q_cols() + shape_.kv_cols(), shape_.kv_cols()), pages_);
+    paged_attention(context, segments, tables, in.slice_cols(0, shape_.q_cols()), shape_.num_heads, pages_,
+                    output.view());
+    EXPECT_TRUE(output.intact());
+  }
+
+ private:
+  Shape shape_;
+  std::vector<std::byte> bytes_;
+  KvPages pages_;
+};
+
+constexpr Shape kSmall = {4, 2, 6}, kUsual = {16, 1, 128}, kOdd = {7, 1, 70}, kMany = {10, 5, 32};
+
+class AttentionTest : public KernelTest {};
+
+const std::vector<int32_t> kTable = {5, 0, 3, 2, 6};  // pages lie anywhere
+
+TEST_P(AttentionTest, AgreesWithDoublePrecision) {
+  for (DType dtype : {DType::kFloat32, DType::kBFloat16})
+    for (const Shape& shape : {kSmall, kUsual, kOdd, kMany}) {
+      const int64_t rows = 150;
+      Cache cache(dtype, shape, 7);
+      const Matrix input = random_matrix(random_, rows, shape.input_cols());
+      Matrix output(rows, shape.q_cols());
+      const Segment all{.row_begin = 0, .row_count = rows};
+      const PageTable table = kTable;
+      cache.run(context(dtype), {&all, 1}, {&table, 1}, input, output);
+      const auto at = [&](int64_t i, int64_t j) { return double{rounded(dtype, input(i, j))}; };
+      for (int64_t i : {0, 1, 63, 64, 65, 127, 128, 149})
+        for (int64_t head = 0; head < shape.num_heads; ++head) {
+          const int64_t kv = shape.q_cols() + head / (shape.num_heads / shape.num_kv_heads) * shape.head_dim;
+          std::vector<double> weight;
+          double total = 0;
+          for (int64_t t = 0; t <= i; ++t) {
+            double dot = 0;
+            for (int64_t d = 0; d < shape.head_dim; ++d)
+              dot += at(i, head * shape.head_dim + d) * at(t, kv + d);
+            weight.push_back(std::exp(dot / std::sqrt(static_cast<double>(shape.head_dim))));
+            total += weight.back();
+          }
+          for (int64_t d = 0; d < shape.head_dim; ++d) {
+            double want = 0;
+            for (int64_t t = 0; t <= i; ++t)
+              want += weight[static_cast<size_t>(t)] / total * at(t, kv + shape.kv_cols() + d);
+            ASSERT_NEAR(output(i, head * shape.head_dim + d), want, 2e-6) << "row " << i << ", head " << head;
+          }
+        }
+    }
+}
+
+TEST_P(AttentionTest, PrefillEqualsDecodeToTheBit) {
+  for (DType dtype : {DType::kFloat32, DType::kBFloat16})
+    for (const Shape& shape : {kSmall, kUsual, kOdd}) {
+      const int64_t rows = 140;
+      const Matrix input = random_matrix(random_, rows, shape.input_cols(), 3.0f);
+      const PageTable table = kTable;
+      Matrix whole(rows, shape.q_cols());
+      Cache cache(dtype, shape, 7);
+      const Segment all{.row_begin = 0, .row_count = rows};
+      cache.run(context(dtype), {&all, 1}, {&table, 1}, input, whole);
+      for (int64_t longest : {1, 7, 90}) {
+        Cache fresh(dtype, shape, 7);
+        Matrix pieces(rows, shape.q_cols());
+        std::uniform_int_distribution<int64_t> length(0, longest);
+        for (int64_t begin = 0; begin < rows;) {
+          const int64_t count = std::min(rows - begin, longest == 1 ? 1 : length(random_));
+          const Segment chunk{.row_begin = begin, .row_count = count, .position = begin};
+          fresh.run(context(dtype), {&chunk, 1}, {&table, 1}, input, pieces);
+          begin += count;
+        }
+        for (int64_t i = 0; i < rows; ++i)
+          ASSERT_TRUE(same_bits(pieces.row(i), whole.row(i), shape.q_cols()))
+              << "row " << i << ", pieces of " << longest;
+      }
+    }
+}
+
+TEST_P(AttentionTest, ALaterTokenIsNotSeen) {
+  // Causal to the bit, also when what comes later is NaN or infinite.
+  const int64_t rows = 100;
+  Matrix input = random_matrix(random_, rows, kUsual.input_cols());
+  const PageTable table = kTable;
+  const Segment all{.row_begin = 0, .row_count = rows};
+  Matrix clean(rows, kUsual.q_cols()), poisoned(rows, kUsual.q_cols());
+  Cache cache(DType::kBFloat16, kUsual, 7);
+  cache.run(context(DType::kBFloat16), {&all, 1}, {&table, 1}, input, clean);
+  for (int64_t i = 70; i < rows; ++i)
+    std::fill_n(input.row(i), input.cols(), i % 2 == 0 ? std::nanf("") : INFINITY);
+  cache.run(context(DType::kBFloat16), {&all, 1}, {&table, 1}, input, poisoned);
+  for (int64_t i = 0; i < 70; ++i)
+    ASSERT_TRUE(same_bits(clean.row(i), poisoned.row(i), kUsual.q_cols())) << i;
+}
+
+TEST_P(AttentionTest, IsRowPure) {
+  // Every row continues a sequence of its own, of unequal lengths; histories are stored once.
+  const int64_t sequences = 9;
+  for (const Shape& shape : {kSmall, kUsual}) {
+    Cache cache(DType::kBFloat16, shape, 2 * sequences);
+    std::vector<std::vector<int32_t>> tables;
+    for (int32_t s = 0; s < sequences; ++s) tables.push_back({2 * s + 1, 2 * s});
+    const auto position = [](int64_t s) { return 13 * s; };
+    for (int64_t s = 1; s < sequences; ++s) {
+      const Matrix history = random_matrix(random_, position(s), shape.input_cols());
+      Matrix ignored(position(s), shape.q_cols());
+      const Segment segment{.row_begin = 0, .row_count = position(s)};
+      const PageTable table = tables[static_cast<size_t>(s)];
+      cache.run(context(DType::kBFloat16), {&segment, 1}, {&table, 1}, history, ignored);
+    }
+    Matrix which(sequences, 1);
+    for (int64_t s = 0; s < sequences; ++s) which(s, 0) = static_cast<float>(s);
+    const Matrix input = random_matrix(random_, sequences, shape.input_cols());
+    std::vector<Matrix> alone;
+    const auto run = [&](const std::vector<int64_t>& order, const Matrix& rows) {
+      std::vector<Segment> segments;
+      std::vector<PageTable> page_tables;
+      for (size_t i = 0; i < order.size(); ++i) {
+        segments.push_back(
+            {.row_begin = static_cast<int64_t>(i), .row_count = 1, .position = position(order[i])});
+        page_tables.emplace_back(tables[static_cast<size_t>(order[i])]);
+      }
+      Matrix output(static_cast<int64_t>(order.size()), shape.q_cols());
+      cache.run(context(DType::kBFloat16), segments, page_tables, rows, output);
+      return output;
+    };
+    for (int64_t s = 0; s < sequences; ++s) alone.push_back(run({s}, pick_rows({input}, {s})[0]));
+    for (int64_t size = 0; size <= sequences; ++size) {
+      std::vector<int64_t> order;
+      for (int64_t i = 0; i < size; ++i) order.push_back((i * 7 + size) % sequences);
+      Matrix rows = pick_rows({input}, order)[0];
+      for (float poison : {0.0f, 1e20f, std::nanf("")}) {
+        // One row stays, the others are poisoned; or, with 0, all stay.
+        for (int64_t i = 1; i < size && poison != 0.0f; ++i) std::fill_n(rows.row(i), rows.cols(), poison);
+        const Matrix batch = run(order, rows);
+        for (int64_t i = 0; i < (poison == 0.0f ? size : std::min<int64_t>(size, 1)); ++i)
+          ASSERT_TRUE(same_bits(batch.row(i),
+                                alone[static_cast<size_t>(order[static_cast<size_t>(i)])].row(0),
+                                shape.q_cols()));
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, LargeScoresDoNotOverflow) {
+  const int64_t rows = 130;
+  Cache cache(DType::kFloat32, kSmall, 7);
+  Matrix input = random_matrix(random_, rows, kSmall.input_cols(), 300.0f);
+  Matrix output(rows, kSmall.q_cols());
+  const Segment all{.row_begin = 0, .row_count = rows};
+  const PageTable table = kTable;
+  cache.run(context(DType::kFloat32), {&all, 1}, {&table, 1}, input, output);
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < kSmall.q_cols(); ++j) ASSERT_TRUE(std::isfinite(output(i, j)));
+}
+
+TEST_P(AttentionTest, RefusesShortPageTables) {
+  Cache cache(DType::kFloat32, kSmall, 7);
+  const Matrix input = random_matrix(random_, 1, kSmall.input_cols());
+  Matrix output(1, kSmall.q_cols());
+  const Segment segment{.row_begin = 0, .row_count = 1, .position = 5 * kKvPageTokens};
+  const PageTable table = kTable;
+  EXPECT_THROW(cache.run(context(DType::kFloat32), {&segment, 1}, {&table, 1}, input, output), Error);
+  const std::vector<int32_t> outside = {7};
+  const PageTable bad = outside;
+  const Segment first{.row_begin = 0, .row_count = 1};
+  EXPECT_THROW(cache.run(context(DType::kFloat32), {&first, 1}, {&bad, 1}, input, output), Error);
+}
+
+NEMO_INSTANTIATE(AttentionTest);
+
+}  // namespace
+}  // namespace nemo::kernels
