@@ -112,7 +112,7 @@ std::string frame_of(const ChatRequest& chat) {
 
 struct ChatTemplate::Parts {
   std::string folder;
-  ChatLimits limits;
+  ChatOptions options;
   std::string start_frame;
   bool reads_clock = false;
   std::unique_ptr<PythonChild> child;
@@ -124,9 +124,9 @@ struct ChatTemplate::Parts {
 void ChatTemplate::Parts::start() {
   const std::string python = python_path();
   auto starting = std::make_unique<PythonChild>(python, kChatTemplateScript);
-  const PythonChild::Answer answer = starting->exchange(start_frame, limits.start);
+  const PythonChild::Answer answer = starting->exchange(start_frame, options.start);
   if (answer.status == PythonChild::Status::kTimedOut) {
-    throw Error(python, "did not start within " + seconds_text(limits.start),
+    throw Error(python, "did not start within " + seconds_text(options.start),
                 "check the file system it lies on");
   }
   if (answer.status == PythonChild::Status::kEnded) {
@@ -149,7 +149,7 @@ ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 ChatTemplate::~ChatTemplate() = default;
 
-std::optional<ChatTemplate> ChatTemplate::find(const std::string& folder, ChatLimits limits) {
+std::optional<ChatTemplate> ChatTemplate::find(const std::string& folder, ChatOptions options) {
   const fs::path config_path = fs::path(folder) / "tokenizer_config.json";
   const nlohmann::json config = read_config(config_path);
   const std::string config_name = config_path.string();
@@ -164,17 +164,19 @@ std::optional<ChatTemplate> ChatTemplate::find(const std::string& folder, ChatLi
   }
   auto parts = std::make_unique<Parts>();
   parts->folder = folder;
-  parts->limits = limits;
+  parts->options = options;
   parts->reads_clock = std::any_of(templates.begin(), templates.end(), [](const auto& entry) {
     return entry.second.find("strftime_now") != std::string::npos;
   });
-  parts->start_frame =
-      nlohmann::json{{"templates", templates}, {"variables", special_variables(place)}}.dump();
+  parts->start_frame = nlohmann::json{
+      {"templates", templates},
+      {"variables", special_variables(place)},
+      {"now", options.now}}.dump();
   return ChatTemplate(std::move(parts));
 }
 
-ChatTemplate ChatTemplate::load(const std::string& folder, ChatLimits limits) {
-  auto found = find(folder, limits);
+ChatTemplate ChatTemplate::load(const std::string& folder, ChatOptions options) {
+  auto found = find(folder, std::move(options));
   if (!found) {
     throw Error(folder, "has no chat template",
                 "add a chat_template.jinja, or give prompts instead of messages");
@@ -184,13 +186,13 @@ ChatTemplate ChatTemplate::load(const std::string& folder, ChatLimits limits) {
 
 std::string ChatTemplate::render(const ChatRequest& chat) {
   if (!parts_->child) parts_->start();
-  PythonChild::Answer answer = parts_->child->exchange(frame_of(chat), parts_->limits.render);
+  PythonChild::Answer answer = parts_->child->exchange(frame_of(chat), parts_->options.render);
   if (answer.status != PythonChild::Status::kAnswered) {
     parts_->child.reset();  // its next answer would be to this conversation
     const bool late = answer.status == PythonChild::Status::kTimedOut;
     throw TextError(
         "template_error",
-        late ? "rendering the chat template took longer than " + seconds_text(parts_->limits.render)
+        late ? "rendering the chat template took longer than " + seconds_text(parts_->options.render)
              : "rendering the chat template took more memory or time than is allowed");
   }
   const char kind = answer.payload.front();

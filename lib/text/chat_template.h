@@ -32,9 +32,12 @@ struct ChatRequest {
   MessageStyle style = MessageStyle::kAsGiven;
 };
 
-struct ChatLimits {
+struct ChatOptions {
   std::chrono::milliseconds start{60000};   ///< Python's start, on a slow shared file system
   std::chrono::milliseconds render{10000};  ///< one conversation
+  /// What `strftime_now` tells, in local time as "2026-03-05T16:07:08"; empty = the clock. A job that fixes
+  /// it is the same job on another day.
+  std::string now = {};
 };
 
 /// A move-only value owning the child process. Not for use from several threads at once.
@@ -43,9 +46,9 @@ class ChatTemplate {
   /// Reads chat_template.jinja (and additional_chat_templates/*.jinja), or else `chat_template` of
   /// tokenizer_config.json, one text or a list of named ones. Nothing if the folder has no template. Throws
   /// Error for files that cannot be read.
-  static std::optional<ChatTemplate> find(const std::string& folder, ChatLimits limits = {});
+  static std::optional<ChatTemplate> find(const std::string& folder, ChatOptions options = {});
   /// The same; a folder without a template is an Error.
-  static ChatTemplate load(const std::string& folder, ChatLimits limits = {});
+  static ChatTemplate load(const std::string& folder, ChatOptions options = {});
 
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;

@@ -1,7 +1,7 @@
 """Renders chat templates for lib/text/chat_template.cpp, which holds this text and runs it with `python3 -I -c`.
 
 Frames travel on standard input and output: 8 bytes of length, little endian, then so many bytes. The first frame brings the templates
-({"templates": {name: text}, "variables": {...}}), each later one a conversation. Every frame is answered by one, whose first byte tells what
+({"templates": {name: text}, "variables": {...}, "now": time or ""}), each later one a conversation. Every frame is answered by one, whose first byte tells what
 follows: R ready, T the rendered text, E why this conversation cannot be rendered, B why the templates cannot be
 used at all, M the missing module. The end of the input ends the process.
 
@@ -53,7 +53,7 @@ def explain(error):
     return text[:MESSAGE_CHARACTERS] + (f" (line {line} of the template)" if line else "")
 
 
-def make_environment():
+def make_environment(now):
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -95,11 +95,14 @@ def make_environment():
     def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
         return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
+    def strftime_now(form):
+        return (datetime.fromisoformat(now) if now else datetime.now()).strftime(form)
+
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     environment.filters["tojson"] = tojson
     environment.globals.update(raise_exception=raise_exception, dict=Dict(), namespace=Namespace,
-                               strftime_now=lambda form: datetime.now().strftime(form))
+                               strftime_now=strftime_now)
     return environment
 
 
@@ -164,10 +167,11 @@ def limit(kind, soft):
 def close_off():
     """From here on: no file can be opened or grow, memory is bounded. Everything needed must be imported before."""
     os.chdir("/")
-    datetime.now().strftime("%d %b %Y")  # imports on first use
-    probe = make_environment().from_string("{{ '\\n' | tojson | pprint | wordwrap }}{{ lipsum(1) }}{% if fail %}{{ fail.b.c }}{% endif %}")
+    # What Python and jinja2 import on first use.
+    probe = make_environment("").from_string(
+        "{{ '\\n' | tojson | pprint | wordwrap }}{{ lipsum(1) }}{{ strftime_now('%d %b %Y') }}{{ fail.b.c }}")
     try:
-        probe.render({"fail": {"a": 1}})
+        probe.render({"fail": {}})
     except jinja2.exceptions.UndefinedError as error:
         explain(error)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # an end by these limits is reported by the caller
@@ -179,7 +183,7 @@ def close_off():
 
 
 def compile_templates(start):
-    environment = make_environment()
+    environment = make_environment(start["now"])
     return {name: environment.from_string(text) for name, text in start["templates"].items()}
 
 
