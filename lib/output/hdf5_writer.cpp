@@ -5,10 +5,10 @@
 #include <limits>
 
 #include "kernels/error.h"
-#include "lib/output/checksum.h"
 #include "lib/output/files.h"
 #include "lib/output/hdf5_file.h"
 #include "lib/output/results.h"
+#include "lib/request/fingerprint.h"
 
 namespace nemo {
 namespace {
@@ -221,8 +221,9 @@ class Hdf5Writer final : public ResultWriter {
     file_.set_attribute("/", "task",
                         std::string(options.columns.task == Task::kScore ? "score" : "generate"));
     for (const auto& [name, value] : options.fingerprints) {
-      file_.set_attribute("/", "fingerprint:" + name,
-                          value.size() <= kMaxAttributeBytes ? value : "xxh3-128:" + content_hash(value));
+      file_.set_attribute(
+          "/", "fingerprint:" + name,
+          value.size() <= kMaxAttributeBytes ? value : "xxh3-128:" + fingerprint_bytes(value));
     }
     file_.set_attribute("/index/finish_reason", "values", kFinishReasons);
   }

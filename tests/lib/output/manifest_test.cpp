@@ -35,10 +35,11 @@ TEST(Manifest, HoldsEverything) {
     "status": "complete", "fingerprints": {"model": "aa", "input": "bb"},
     "guarantee": {"promise": "same bits on any layout", "instruction_set": "avx2", "dtype": "bfloat16",
                   "build": "0.1.0 gcc 12.2"},
-    "counts": {"requests": 150, "done": 150, "resumed": 20, "errors": 1, "outputs": 149, "prompt_tokens": 1000,
-               "output_tokens": 2000},
+    "counts": {"requests": 150, "done": 150, "resumed": 20, "errors": 1, "outputs": 149,
+               "prompt_tokens": 1000, "output_tokens": 2000},
     "versions": {"nemo-dist": "0.1.0"}, "timings_s": {"load": 1.5, "generate": 60.25},
-    "layout": {"world_size": 4, "replicas": 1, "pipeline": 2, "expert": 2, "threads": 8, "hosts": ["n1", "n2"]},
+    "layout": {"world_size": 4, "replicas": 1, "pipeline": 2, "expert": 2, "threads": 8,
+               "hosts": ["n1", "n2"]},
     "result_files": ["results.jsonl"]})"));
 }
 

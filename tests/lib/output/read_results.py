@@ -22,7 +22,8 @@ with open(folder + "/results.jsonl", encoding="utf-8") as lines, h5py.File(folde
     assert h5["topk/ids"].shape == (h5["tokens/data"].shape[0], 3)
     text, ids, code = texts(h5["text"]), texts(h5["index/id"]), texts(h5["index/error_code"])
     offsets, tokens, top_ids = h5["tokens/offsets"][:], h5["tokens/data"][:], h5["topk/ids"][:]
-    index = {name: h5["index"][name][:] for name in ("request", "sample", "num_prompt_tokens", "finish_reason")}
+    names = ("request", "sample", "num_prompt_tokens", "finish_reason")
+    index = {name: h5["index"][name][:] for name in names}
     row = 0
     for line in map(json.loads, lines):
         for sample, output in enumerate(line["outputs"] or [None]):

@@ -154,11 +154,11 @@ TEST(Jsonl, FlatLine) {
 TEST(Jsonl, SeveralOutputs) {
   Record record = small_record();
   record.outputs.push_back({.text = "b", .token_ids = {9}, .finish_reason = "length"});
-  EXPECT_EQ(
-      line_for(record, options_for({.logprobs = true, .several_outputs = true})),
-      R"({"id":"three","index":3,"num_prompt_tokens":5,"outputs":[{"text":"In the\n\"beginning\"",)"
-      R"("token_ids":[10,11],"finish_reason":"stop","num_tokens":2,"logprobs":[-0.1,-1.0]},)"
-      R"({"text":"b","token_ids":[9],"finish_reason":"length","num_tokens":1,"logprobs":null}],"error":null})");
+  EXPECT_EQ(line_for(record, options_for({.logprobs = true, .several_outputs = true})),
+            R"({"id":"three","index":3,"num_prompt_tokens":5,"outputs":[{"text":"In the\n\"beginning\"",)"
+            R"("token_ids":[10,11],"finish_reason":"stop","num_tokens":2,"logprobs":[-0.1,-1.0]},)"
+            R"({"text":"b","token_ids":[9],"finish_reason":"length","num_tokens":1,)"
+            R"("logprobs":null}],"error":null})");
 }
 
 TEST(Jsonl, ErrorsHaveAllColumns) {
@@ -258,10 +258,9 @@ TEST(Jsonl, OpenAiCompletion) {
 TEST(Jsonl, OpenAiError) {
   Record record = RecordMaker(1).failed(12);
   record.form = LineForm::kOpenAiChat;
-  EXPECT_EQ(
-      line_for(record, options_for({})),
-      R"({"id":"batch_req_000000000012","custom_id":"id-12","response":null,"error":{"code":"prompt_too_long",)"
-      R"("message":"the prompt has 9 tokens, \"8\" fit"}})");
+  EXPECT_EQ(line_for(record, options_for({})),
+            R"({"id":"batch_req_000000000012","custom_id":"id-12","response":null,)"
+            R"("error":{"code":"prompt_too_long","message":"the prompt has 9 tokens, \"8\" fit"}})");
 }
 
 class H5 {
