@@ -7,8 +7,8 @@
 #include <random>
 
 #include "dist/schedule/scheduler.h"
-#include "dist/schedule/score_windows.h"
 #include "lib/sampling/completion.h"
+#include "lib/sampling/score_windows.h"
 #include "tests/dist/schedule/fake_lane.h"
 
 namespace nemo::dist {
