@@ -92,7 +92,7 @@ struct TensorSpec {
   int64_t num_elements() const;
 };
 
-/// Tensors of one layer in the order of their use; names begin with "layers.<layer_idx>.".
+/// Tensors of one layer, its norm first; names begin with "layers.<layer_idx>.".
 std::vector<TensorSpec> layer_tensors(const ModelConfig& config, int64_t layer_idx);
 
 /// Tensors of a layer of that shape whose names begin with `prefix` ("layers.3."), for counting and for MTP

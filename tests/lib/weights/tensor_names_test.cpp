@@ -72,14 +72,15 @@ TEST(Table, NamesAndShapesOfSuper) {
 }
 
 TEST(Table, BiasesComeOnlyWhereTheConfigSaysSo) {
-  const auto config_with = [](const std::string& members) {
-    return parse_model_config(
-        R"({"model_type":"nemotron_h",)" + members + R"("hybrid_override_pattern":"M*-"})", "x");
+  const auto num_tensors = [](const std::string& members) {
+    const std::string text = R"({"model_type":"nemotron_h","moe_latent_size":16,)" + members;
+    return model_tensors(parse_model_config(text + R"("hybrid_override_pattern":"M*-E"})", "x")).size();
   };
-  EXPECT_EQ(model_tensors(config_with("")).size(), 3u + 9 + 5 + 3);
-  EXPECT_EQ(model_tensors(config_with(R"("use_conv_bias":false,)")).size(), 3u + 8 + 5 + 3);
-  EXPECT_EQ(model_tensors(config_with(R"("use_bias":true,"attention_bias":true,"mlp_bias":true,)")).size(),
-            3u + 11 + 9 + 5);
+  constexpr size_t kOuter = 3, kMamba = 9, kAttention = 5, kMlp = 3, kMoe = 9;  // experts stacked: 2 tensors
+  EXPECT_EQ(num_tensors(""), kOuter + kMamba + kAttention + kMlp + kMoe);
+  EXPECT_EQ(num_tensors(R"("use_conv_bias":false,)"), kOuter + kMamba - 1 + kAttention + kMlp + kMoe);
+  EXPECT_EQ(num_tensors(R"("use_bias":true,"attention_bias":true,"mlp_bias":true,)"),
+            kOuter + kMamba + 2 + kAttention + 4 + kMlp + 2 + kMoe + 4);
 }
 
 TEST(Table, SplitAndKeepSayWhoHoldsWhat) {
