@@ -27,7 +27,7 @@ struct RowBlock {
   int64_t end = 0;
 };
 
-/// What one query carries from page to page, and where its parts lie.
+/// Of one thread, kept for its next task.
 struct Buffers {
   Scratch packed, sums, states, rounded;
 };
@@ -78,71 +78,127 @@ void append_token(const KvPages& pages, int64_t page, int64_t token, const float
   }
 }
 
-/// Attention of some rows and some query heads of one KV head: all of one task.
+/// What all tasks of one call share.
+struct Call {
+  const Context& context;
+  const RowKernels& kernels;
+  const KvPages& pages;
+  TensorView<const float> q;
+  TensorView<float> out;
+  int64_t heads_per_kv;
+  int64_t tiles_per_kv;  ///< the heads of a KV head as tiles of nearly equal height
+
+  int64_t tile_head(int64_t tile) const { return heads_per_kv * tile / tiles_per_kv; }
+};
+
+/// The rows of a block and some tiles of heads of one KV head: all of one task.
 class QueryBlock {
  public:
-  QueryBlock(const Context& context, const KvPages& pages, int64_t num_tiles, int64_t num_rows,
-             Buffers& buffers)
-      : kernels_(row_kernels(context.isa)), context_(context), pages_(pages), num_tiles_(num_tiles) {
-    const int64_t steps = pages.dtype == DType::kFloat32 ? pages.head_dim : ceil_div(pages.head_dim, 2);
-    steps_ = steps;
-    packed_query_bytes_ = steps * kernels_.x_step_bytes(pages.dtype);
-    const int64_t queries = num_rows * num_tiles * kTileRows;
+  QueryBlock(const Call& call, const Segment& segment, PageTable page_table, const RowBlock& rows,
+             int64_t kv_head, int64_t tile_begin, int64_t tile_end, Buffers& buffers)
+      : call_(call),
+        segment_(segment),
+        page_table_(page_table),
+        rows_(rows),
+        kv_head_(kv_head),
+        tile_begin_(tile_begin),
+        tile_end_(tile_end),
+        dim_(call.pages.head_dim),
+        steps_(call.pages.dtype == DType::kFloat32 ? dim_ : ceil_div(dim_, 2)),
+        packed_query_bytes_(steps_ * call.kernels.x_step_bytes(call.pages.dtype)) {
+    const int64_t queries = (rows.end - rows.begin) * (tile_end - tile_begin) * kTileRows;
     packed_ = buffers.packed.get<std::byte>(queries * packed_query_bytes_);
-    sums_ = buffers.sums.get<float>(queries * pages.head_dim);
+    sums_ = buffers.sums.get<float>(queries * dim_);
     states_ = buffers.states.get<SoftmaxState>(queries);
-    rounded_ = buffers.rounded.get<float>(kTileRows * pages.head_dim);
-    std::fill_n(sums_, queries * pages.head_dim, 0.0f);
+    rounded_ = buffers.rounded.get<float>(kTileRows * dim_);
+    std::fill_n(sums_, queries * dim_, 0.0f);
     std::fill_n(states_, queries, SoftmaxState{.max = -std::numeric_limits<float>::infinity(), .sum = 0.0f});
   }
 
-  /// `heads` query heads, head_dim apart, become one tile of one row.
-  void set_queries(int64_t row, int64_t tile, const float* q, int64_t heads) {
-    const int64_t dim = pages_.head_dim;
-    std::copy_n(q, heads * dim, rounded_);
-    if (context_.dtype == DType::kBFloat16) kernels_.round_bf16(rounded_, heads * dim);
-    kernels_.pack_x(pages_.dtype, rounded_, dim, heads, dim,
-                    packed_ + first(row, tile) * packed_query_bytes_);
-  }
-
-  /// The first `visible` tokens of a page are added to what the queries of a tile have seen.
-  void visit_page(int64_t row, int64_t tile, int64_t heads, int64_t page, int64_t kv_head, int64_t visible) {
-    alignas(64) float scores[kTileRows * kKvPageTokens];
-    float shrink[kTileRows];
-    const int64_t at = head_begin(pages_, page, kv_head) * dtype_bytes(pages_.dtype);
-    kernels_.matmul_tile(pages_.dtype, {.x = packed_ + first(row, tile) * packed_query_bytes_,
-                                        .weight = pages_.keys + at,
-                                        .steps = steps_,
-                                        .rows = heads,
-                                        .columns = kKvPageTokens,
-                                        .y = scores,
-                                        .y_stride = kKvPageTokens});
-    const float scale = 1.0f / std::sqrt(static_cast<float>(pages_.head_dim));
-    for (int64_t h = 0; h < heads; ++h)
-      shrink[h] =
-          kernels_.softmax_page(scores + h * kKvPageTokens, visible, scale, states_[first(row, tile) + h]);
-    kernels_.add_values(pages_.dtype, pages_.values + at, visible, pages_.head_dim, scores, shrink, heads,
-                        sums_ + first(row, tile) * pages_.head_dim);
-  }
-
-  void write(int64_t row, int64_t tile, int64_t heads, float* out) const {
-    const int64_t dim = pages_.head_dim;
-    for (int64_t h = 0; h < heads; ++h)
-      for (int64_t d = 0; d < dim; ++d)
-        out[h * dim + d] = sums_[(first(row, tile) + h) * dim + d] / states_[first(row, tile) + h].sum;
+  void run() {
+    for_each_tile([&](const Tile& tile) { pack_queries(tile); });
+    const int64_t end_position = segment_.position + rows_.end;
+    for (int64_t begin = 0; begin < end_position; begin += kKvPageTokens) {
+      const int64_t page = page_table_[static_cast<size_t>(begin / kKvPageTokens)];
+      const int64_t first = (page * call_.pages.num_kv_heads + kv_head_) * kKvPageTokens * dim_;
+      for_each_tile([&](const Tile& tile) {
+        const int64_t visible = std::min(kKvPageTokens, segment_.position + tile.row + 1 - begin);
+        if (visible > 0) visit_page(tile, first * dtype_bytes(call_.pages.dtype), visible);
+      });
+    }
+    for_each_tile([&](const Tile& tile) { write(tile); });
   }
 
  private:
-  int64_t first(int64_t row, int64_t tile) const { return (row * num_tiles_ + tile) * kTileRows; }
+  struct Tile {
+    int64_t row;     ///< within the segment
+    int64_t column;  ///< of q and out, where its first head begins
+    int64_t heads;
+    int64_t query;  ///< where its heads lie in the buffers
+  };
 
-  const RowKernels& kernels_;
-  const Context& context_;
-  const KvPages& pages_;
-  int64_t num_tiles_, steps_ = 0, packed_query_bytes_ = 0;
+  template <class Body>
+  void for_each_tile(Body&& body) const {
+    int64_t query = 0;
+    for (int64_t row = rows_.begin; row < rows_.end; ++row)
+      for (int64_t t = tile_begin_; t < tile_end_; ++t, query += kTileRows) {
+        const int64_t head = kv_head_ * call_.heads_per_kv + call_.tile_head(t);
+        body(Tile{row, head * dim_, call_.tile_head(t + 1) - call_.tile_head(t), query});
+      }
+  }
+
+  std::byte* packed(const Tile& tile) const { return packed_ + tile.query * packed_query_bytes_; }
+
+  void pack_queries(const Tile& tile) {
+    std::copy_n(call_.q.row(segment_.row_begin + tile.row) + tile.column, tile.heads * dim_, rounded_);
+    if (call_.context.dtype == DType::kBFloat16) call_.kernels.round_bf16(rounded_, tile.heads * dim_);
+    call_.kernels.pack_x(call_.pages.dtype, rounded_, dim_, tile.heads, dim_, packed(tile));
+  }
+
+  /// The first `visible` tokens of the page at `offset` bytes are added to what the tile's queries have seen.
+  void visit_page(const Tile& tile, int64_t offset, int64_t visible) {
+    const KvPages& pages = call_.pages;
+    alignas(64) float scores[kTileRows * kKvPageTokens];
+    float shrink[kTileRows];
+    call_.kernels.matmul_tile(pages.dtype, {.x = packed(tile),
+                                            .weight = pages.keys + offset,
+                                            .steps = steps_,
+                                            .rows = tile.heads,
+                                            .columns = kKvPageTokens,
+                                            .y = scores,
+                                            .y_stride = kKvPageTokens});
+    const float scale = 1.0f / std::sqrt(static_cast<float>(dim_));
+    for (int64_t h = 0; h < tile.heads; ++h)
+      shrink[h] =
+          call_.kernels.softmax_page(scores + h * kKvPageTokens, visible, scale, states_[tile.query + h]);
+    call_.kernels.add_values(pages.dtype, pages.values + offset, visible, dim_, scores, shrink, tile.heads,
+                             sums_ + tile.query * dim_);
+  }
+
+  void write(const Tile& tile) const {
+    float* out = call_.out.row(segment_.row_begin + tile.row) + tile.column;
+    for (int64_t h = 0; h < tile.heads; ++h)
+      for (int64_t d = 0; d < dim_; ++d)
+        out[h * dim_ + d] = sums_[(tile.query + h) * dim_ + d] / states_[tile.query + h].sum;
+  }
+
+  const Call& call_;
+  const Segment& segment_;
+  PageTable page_table_;
+  RowBlock rows_;
+  int64_t kv_head_, tile_begin_, tile_end_, dim_, steps_, packed_query_bytes_;
   std::byte* packed_ = nullptr;
   float *sums_ = nullptr, *rounded_ = nullptr;
   SoftmaxState* states_ = nullptr;
 };
+
+std::vector<RowBlock> divide_rows(std::span<const Segment> segments, int64_t rows_per_block) {
+  std::vector<RowBlock> blocks;
+  for (size_t s = 0; s < segments.size(); ++s)
+    for (int64_t begin = 0; begin < segments[s].row_count; begin += rows_per_block)
+      blocks.push_back({s, begin, std::min(segments[s].row_count, begin + rows_per_block)});
+  return blocks;
+}
 
 }  // namespace
 
@@ -170,56 +226,22 @@ void paged_attention(const Context& context, std::span<const Segment> segments,
   NEMO_CHECK(num_heads > 0 && num_heads % pages.num_kv_heads == 0, "KV heads do not divide query heads");
   NEMO_CHECK(q.cols == num_heads * pages.head_dim && out.cols == q.cols && out.rows == q.rows,
              "q and out are not [rows, num_heads * head_dim]");
-  const int64_t heads_per_kv = num_heads / pages.num_kv_heads;
-  const int64_t tiles = ceil_div(heads_per_kv, kTileRows);
-  const auto tile_head = [&](int64_t tile) { return heads_per_kv * tile / tiles; };  // of nearly equal height
+  const int64_t kv_heads = pages.num_kv_heads, heads_per_kv = num_heads / kv_heads;
+  const Call call{context,      row_kernels(context.isa),         pages, q, out,
+                  heads_per_kv, ceil_div(heads_per_kv, kTileRows)};
+  const std::vector<RowBlock> blocks =
+      divide_rows(segments, std::max<int64_t>(1, kTaskQueries / heads_per_kv));
 
-  static thread_local std::vector<RowBlock> row_blocks_of_this_thread;
-  std::vector<RowBlock>& row_blocks = row_blocks_of_this_thread;
-  row_blocks.clear();
-  const int64_t rows_per_block = std::max<int64_t>(1, kTaskQueries / heads_per_kv);
-  for (size_t s = 0; s < segments.size(); ++s)
-    for (int64_t begin = 0; begin < segments[s].row_count; begin += rows_per_block)
-      row_blocks.push_back({s, begin, std::min(segments[s].row_count, begin + rows_per_block)});
-
-  // Few long sequences: the heads of a group are divided too, at the price of reading its pages more often.
-  const auto whole_tasks = static_cast<int64_t>(row_blocks.size()) * pages.num_kv_heads;
-  const int64_t tile_tasks = whole_tasks < 2 * context.threads.num_threads() ? tiles : 1;
-  context.threads.run(whole_tasks * tile_tasks, [&](int64_t task) {
+  // Few long sequences: the heads of a KV head are divided too, at the price of reading its pages more often.
+  const auto whole_tasks = static_cast<int64_t>(blocks.size()) * kv_heads;
+  const int64_t parts = whole_tasks < 2 * context.threads.num_threads() ? call.tiles_per_kv : 1;
+  context.threads.run(whole_tasks * parts, [&](int64_t task) {
     static thread_local Buffers buffers;
-    const int64_t tile_begin = tile_tasks == 1 ? 0 : task % tile_tasks;
-    const int64_t tile_end = tile_tasks == 1 ? tiles : tile_begin + 1;
-    const int64_t kv_head = task / tile_tasks % pages.num_kv_heads;
-    const RowBlock& block = row_blocks[static_cast<size_t>(task / tile_tasks / pages.num_kv_heads)];
-    const Segment& segment = segments[block.segment];
-    const int64_t num_tiles = tile_end - tile_begin, num_rows = block.end - block.begin;
-    QueryBlock queries(context, pages, num_tiles, num_rows, buffers);
-    const auto for_each_tile = [&](int64_t row, auto&& body) {
-      for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
-        const int64_t head = kv_head * heads_per_kv + tile_head(tile);
-        body(row, tile - tile_begin, tile_head(tile + 1) - tile_head(tile),
-             (segment.row_begin + block.begin + row), head * pages.head_dim);
-      }
-    };
-    for (int64_t row = 0; row < num_rows; ++row)
-      for_each_tile(row, [&](int64_t i, int64_t tile, int64_t heads, int64_t batch_row, int64_t column) {
-        queries.set_queries(i, tile, q.row(batch_row) + column, heads);
-      });
-    const int64_t end_position = segment.position + block.end;
-    for (int64_t begin = 0; begin < end_position; begin += kKvPageTokens) {
-      const int32_t page = page_tables[block.segment][static_cast<size_t>(begin / kKvPageTokens)];
-      for (int64_t row = 0; row < num_rows; ++row) {
-        const int64_t visible = std::min(kKvPageTokens, segment.position + block.begin + row + 1 - begin);
-        if (visible <= 0) continue;
-        for_each_tile(row, [&](int64_t i, int64_t tile, int64_t heads, int64_t, int64_t) {
-          queries.visit_page(i, tile, heads, page, kv_head, visible);
-        });
-      }
-    }
-    for (int64_t row = 0; row < num_rows; ++row)
-      for_each_tile(row, [&](int64_t i, int64_t tile, int64_t heads, int64_t batch_row, int64_t column) {
-        queries.write(i, tile, heads, out.row(batch_row) + column);
-      });
+    const int64_t part = task % parts, kv_head = task / parts % kv_heads;
+    const RowBlock& block = blocks[static_cast<size_t>(task / parts / kv_heads)];
+    QueryBlock(call, segments[block.segment], page_tables[block.segment], block, kv_head,
+               call.tiles_per_kv * part / parts, call.tiles_per_kv * (part + 1) / parts, buffers)
+        .run();
   });
 }
 

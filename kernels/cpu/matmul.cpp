@@ -15,6 +15,7 @@ namespace {
 /// Steps of one weight block (256 bytes each) that many tiles of rows run through before the next ones: they
 /// stay in L2. A sum interrupted there goes on in y, in fp32, and so has the bits of one that is not.
 constexpr int64_t kSegmentSteps = 1024;
+constexpr int64_t kStepBytes = kBlockColumns * 4;
 /// Bytes of weights a task should at least read, and tiles of rows it should at least have if rows are
 /// divided.
 constexpr int64_t kTaskWeightBytes = 128 << 10;
@@ -76,6 +77,67 @@ void Division::divide(std::span<const int64_t> offsets, std::span<const PackedMa
   }
 }
 
+/// The work of one call: every tile of x is packed, then every task runs.
+class Product {
+ public:
+  Product(TensorView<const float> x, TensorView<float> y, Division& division, const RowKernels& kernels,
+          DType dtype)
+      : x_(x),
+        y_(y),
+        division_(division),
+        kernels_(kernels),
+        dtype_(dtype),
+        steps_(dtype == DType::kFloat32 ? x.cols : ceil_div(x.cols, 2)),
+        x_step_bytes_(kernels.x_step_bytes(dtype)),
+        packed_x_(division.packed_x.get<std::byte>(x.rows * steps_ * x_step_bytes_)) {}
+
+  void pack(const RowTile& tile) const {
+    kernels_.pack_x(dtype_, x_.row(tile.row_begin), x_.stride, tile.rows, x_.cols, packed(tile));
+  }
+
+  void run(int64_t task) const {
+    const auto after = std::upper_bound(division_.groups.begin(), division_.groups.end(), task,
+                                        [](int64_t t, const Group& group) { return t < group.task_begin; });
+    const Group& group = *(after - 1);
+    const int64_t chunk = (task - group.task_begin) % group.row_chunks();
+    const int64_t first_block = (task - group.task_begin) / group.row_chunks() * division_.blocks_per_task;
+    const int64_t tile_begin = group.tile_begin + chunk * group.tiles_per_task;
+    const int64_t tile_end = std::min(group.tile_end, tile_begin + group.tiles_per_task);
+    const std::span<const RowTile> tiles(&division_.tiles[static_cast<size_t>(tile_begin)],
+                                         static_cast<size_t>(tile_end - tile_begin));
+    const int64_t last_block = std::min(group.blocks(), first_block + division_.blocks_per_task);
+    for (int64_t block = first_block; block < last_block; ++block) run_block(*group.weight, block, tiles);
+  }
+
+ private:
+  std::byte* packed(const RowTile& tile) const { return packed_x_ + tile.row_begin * steps_ * x_step_bytes_; }
+
+  void run_block(const PackedMatrix& weight, int64_t block, std::span<const RowTile> tiles) const {
+    const std::byte* data = weight.data() + block * steps_ * kStepBytes;
+    const int64_t column = block * kBlockColumns;
+    for (int64_t step = 0; step < steps_ || step == 0; step += kSegmentSteps) {
+      for (const RowTile& tile : tiles) {
+        kernels_.matmul_tile(dtype_, {.x = packed(tile) + step * tile.rows * x_step_bytes_,
+                                      .weight = data + step * kStepBytes,
+                                      .steps = std::min(kSegmentSteps, steps_ - step),
+                                      .rows = tile.rows,
+                                      .columns = std::min(kBlockColumns, y_.cols - column),
+                                      .y = y_.row(tile.row_begin) + column,
+                                      .y_stride = y_.stride,
+                                      .resume = step > 0});
+      }
+    }
+  }
+
+  TensorView<const float> x_;
+  TensorView<float> y_;
+  const Division& division_;
+  const RowKernels& kernels_;
+  DType dtype_;
+  int64_t steps_, x_step_bytes_;
+  std::byte* packed_x_;
+};
+
 void check_shapes(TensorView<const float> x, std::span<const int64_t> offsets,
                   std::span<const PackedMatrix> weights, TensorView<float> y) {
   NEMO_CHECK(x.rows == y.rows, shape_text(x).append(" to ").append(shape_text(y)));
@@ -109,45 +171,10 @@ void matmul_grouped(const Context& context, TensorView<const float> x, std::span
   Division& division = division_of_this_thread;
   division.divide(offsets, weights, context.threads.num_threads());
 
-  const RowKernels& kernels = row_kernels(context.isa);
-  const DType dtype = weights[0].dtype();
-  const int64_t steps = dtype == DType::kFloat32 ? x.cols : ceil_div(x.cols, 2);
-  const int64_t x_step_bytes = kernels.x_step_bytes(dtype), x_row_bytes = steps * x_step_bytes;
-  std::byte* const packed_x = division.packed_x.get<std::byte>(x.rows * x_row_bytes);
-  for_each_row(context, static_cast<int64_t>(division.tiles.size()), kTileRows * x.cols, [&](int64_t t) {
-    const RowTile& tile = division.tiles[static_cast<size_t>(t)];
-    kernels.pack_x(dtype, x.row(tile.row_begin), x.stride, tile.rows, x.cols,
-                   packed_x + tile.row_begin * x_row_bytes);
-  });
-
-  context.threads.run(division.num_tasks, [&](int64_t task) {
-    const auto after = std::upper_bound(division.groups.begin(), division.groups.end(), task,
-                                        [](int64_t t, const Group& group) { return t < group.task_begin; });
-    const Group& group = *(after - 1);
-    const int64_t chunk = (task - group.task_begin) % group.row_chunks();
-    const int64_t first_block = (task - group.task_begin) / group.row_chunks() * division.blocks_per_task;
-    const int64_t tile_begin = group.tile_begin + chunk * group.tiles_per_task;
-    const int64_t tile_end = std::min(group.tile_end, tile_begin + group.tiles_per_task);
-    for (int64_t block = first_block;
-         block < std::min(group.blocks(), first_block + division.blocks_per_task); ++block) {
-      const std::byte* weight = group.weight->data() + block * steps * kBlockColumns * 4;
-      const int64_t column = block * kBlockColumns;
-      for (int64_t step = 0; step < steps || step == 0; step += kSegmentSteps) {
-        for (int64_t t = tile_begin; t < tile_end; ++t) {
-          const RowTile& tile = division.tiles[static_cast<size_t>(t)];
-          kernels.matmul_tile(dtype,
-                              {.x = packed_x + tile.row_begin * x_row_bytes + step * tile.rows * x_step_bytes,
-                               .weight = weight + step * kBlockColumns * 4,
-                               .steps = std::min(kSegmentSteps, steps - step),
-                               .rows = tile.rows,
-                               .columns = std::min(kBlockColumns, y.cols - column),
-                               .y = y.row(tile.row_begin) + column,
-                               .y_stride = y.stride,
-                               .resume = step > 0});
-        }
-      }
-    }
-  });
+  const Product product{x, y, division, row_kernels(context.isa), weights[0].dtype()};
+  for_each_row(context, static_cast<int64_t>(division.tiles.size()), kTileRows * x.cols,
+               [&](int64_t tile) { product.pack(division.tiles[static_cast<size_t>(tile)]); });
+  context.threads.run(division.num_tasks, [&](int64_t task) { product.run(task); });
 }
 
 void add_bias(const Context& context, std::span<const float> bias, TensorView<float> y) {

@@ -1,5 +1,6 @@
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -16,31 +17,38 @@ namespace {
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
 
-/// Stores one row of W: its elements lie kBlockColumns columns apart, for bfloat16 in pairs of k.
+/// Columns of W stored for a whole block of rows before the next ones: their 16 KiB or 32 KiB stay in L1,
+/// where a row alone would touch a line of memory for every element.
+constexpr int64_t kPackColumns = 128;
+
+/// Stores columns [k_begin, k_end) of one row: elements lie kBlockColumns apart, for bfloat16 in pairs of k.
 template <class Stored, class Given, class Convert>
-void store_row(std::byte* data, int64_t k, int64_t row, const Given* given, Convert convert) {
+void store_row(std::byte* data, int64_t k, int64_t row, const Given* given, int64_t k_begin, int64_t k_end,
+               Convert convert) {
   constexpr int64_t kStep = sizeof(Stored) == 2 ? 2 : 1;
   const int64_t block = row / kBlockColumns, lane = row % kBlockColumns;
   Stored* stored =
       reinterpret_cast<Stored*>(data) + (block * ceil_div(k, kStep) * kBlockColumns + lane) * kStep;
-  for (int64_t j = 0; j < k; ++j) stored[j / kStep * kBlockColumns * kStep + j % kStep] = convert(given[j]);
+  for (int64_t j = k_begin; j < k_end; ++j)
+    stored[j / kStep * kBlockColumns * kStep + j % kStep] = convert(given[j]);
 }
 
-template <class Given, class ToFloat, class ToBf16>
+template <class Stored, class Given, class Convert>
 void store_rows(std::byte* data, const PackedMatrix& matrix, int64_t row_begin, TensorView<const Given> rows,
-                ToFloat to_float, ToBf16 to_bf16) {
+                Convert convert) {
   NEMO_CHECK(rows.cols == matrix.k() && row_begin >= 0 && row_begin + rows.rows <= matrix.n(),
              shape_text(rows)
                  .append(" from row ")
                  .append(std::to_string(row_begin))
                  .append(" into ")
                  .append(shape_text(matrix.n(), matrix.k())));
-  for (int64_t i = 0; i < rows.rows; ++i) {
-    if (matrix.dtype() == DType::kFloat32) {
-      store_row<float>(data, matrix.k(), row_begin + i, rows.row(i), to_float);
-    } else {
-      store_row<bf16>(data, matrix.k(), row_begin + i, rows.row(i), to_bf16);
-    }
+  const int64_t row_end = row_begin + rows.rows, k = matrix.k();
+  for (int64_t begin = row_begin, end; begin < row_end; begin = end) {
+    end = std::min(row_end, (begin / kBlockColumns + 1) * kBlockColumns);
+    for (int64_t column = 0; column < k; column += kPackColumns)
+      for (int64_t row = begin; row < end; ++row)
+        store_row<Stored>(data, k, row, rows.row(row - row_begin), column, std::min(k, column + kPackColumns),
+                          convert);
   }
 }
 
@@ -70,14 +78,19 @@ PackedMatrix::PackedMatrix(DType dtype, int64_t n, int64_t k)
 }
 
 void PackedMatrix::pack_rows(int64_t row_begin, TensorView<const float> rows) {
-  store_rows(
-      data_.get(), *this, row_begin, rows, [](float x) { return x; },
-      [](float x) { return bf16::from_float(x); });
+  if (dtype_ == DType::kFloat32) {
+    store_rows<float>(data_.get(), *this, row_begin, rows, [](float x) { return x; });
+  } else {
+    store_rows<bf16>(data_.get(), *this, row_begin, rows, [](float x) { return bf16::from_float(x); });
+  }
 }
 
 void PackedMatrix::pack_rows(int64_t row_begin, TensorView<const bf16> rows) {
-  store_rows(
-      data_.get(), *this, row_begin, rows, [](bf16 x) { return x.to_float(); }, [](bf16 x) { return x; });
+  if (dtype_ == DType::kFloat32) {
+    store_rows<float>(data_.get(), *this, row_begin, rows, [](bf16 x) { return x.to_float(); });
+  } else {
+    store_rows<bf16>(data_.get(), *this, row_begin, rows, [](bf16 x) { return x; });
+  }
 }
 
 }  // namespace nemo::kernels

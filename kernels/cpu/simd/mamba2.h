@@ -18,12 +18,14 @@ void conv_silu_run(const ConvRun& run) {
       for (int64_t c = 0; c < run.channels; ++c) ring[j][c] = run.past[j * run.past_stride + c];
   }
   for (int64_t t = 0; t < run.rows; ++t) {
+    const float* column[kConvMaxTaps];  // oldest first
+    for (int64_t j = 0; j < run.taps; ++j) column[j] = ring[(t + j) % run.taps];
     float* now = ring[(t + past) % run.taps];
     for_each_vector(run.channels, [&](int64_t c, int64_t count) {
       store(now + c, round_vector(run.dtype, load_some(run.u + t * run.u_stride + c, count)));
       Floats sum = load(run.bias + c);
       for (int64_t j = 0; j < run.taps; ++j)
-        sum = multiply_add(load(run.weight + j * kConvChannels + c), load(ring[(t + j) % run.taps] + c), sum);
+        sum = multiply_add(load(run.weight + j * kConvChannels + c), load(column[j] + c), sum);
       store_some(run.v + t * run.v_stride + c, count, silu(sum));
     });
   }

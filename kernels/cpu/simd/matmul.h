@@ -44,29 +44,38 @@ int64_t x_step_bytes(DType dtype) {
   return 4 * (dtype == DType::kFloat32 ? Float32Format::kParts : Bfloat16Format::kParts);
 }
 
-/// Vectors of columns a tile keeps in registers: 6 x 4 of 32 with AVX-512, 6 x 2 of 16 without.
-constexpr int kTileVectors = kLanes == 16 ? 4 : 2;
+/// Vectors of columns that `rows` rows keep in registers: 6 x 4 sums of the 32 of AVX-512; 6 x 2 of 16
+/// otherwise, and more for one or two rows, which wait for memory and want to read it in as few strides as
+/// can be.
+constexpr int tile_vectors(int rows) {
+  if (kLanes == 16) return 4;
+  return rows == 1 ? 8 : rows == 2 ? 4 : 2;
+}
 
 /// How far ahead weights are asked for, in steps of 256 bytes: the hardware's prefetcher stops at page ends.
 constexpr int64_t kPrefetchSteps = 12;
 
+/// How many lanes of vector `v` from `column` on are columns of the tile.
+NEMO_INLINE int64_t lanes_left(const MatmulTile& tile, int64_t column, int v) {
+  const int64_t left = tile.columns - column - v * kLanes;
+  return left < 0 ? 0 : left < kLanes ? left : kLanes;
+}
+
 template <class Format, int kRows>
 void tile_columns(const MatmulTile& tile, int64_t column) {
+  constexpr int kVectors = tile_vectors(kRows);
   const auto* weight = static_cast<const uint32_t*>(tile.weight) + column;
   const auto* x = static_cast<const float*>(tile.x);
-  Floats sum[kRows][kTileVectors] = {};
+  Floats sum[kRows][kVectors] = {};
   if (tile.resume) {
     for (int r = 0; r < kRows; ++r)
-      for (int v = 0; v < kTileVectors; ++v) {
-        const int64_t left = tile.columns - column - v * kLanes;
-        const int64_t n = left < 0 ? 0 : left < kLanes ? left : kLanes;
-        sum[r][v] = load_first(tile.y + r * tile.y_stride + column + v * kLanes, n);
-      }
+      for (int v = 0; v < kVectors; ++v)
+        sum[r][v] = load_first(tile.y + r * tile.y_stride + column + v * kLanes, lanes_left(tile, column, v));
   }
   for (int64_t step = 0; step < tile.steps; ++step) {
-    Words words[kTileVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kTileVectors; ++v) {
+    Words words[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) {
       words[v] = *reinterpret_cast<const UnalignedWords*>(weight + v * kLanes);
       __builtin_prefetch(weight + v * kLanes + kPrefetchSteps * kBlockColumns);
     }
@@ -74,24 +83,21 @@ void tile_columns(const MatmulTile& tile, int64_t column) {
     for (int part = 0; part < Format::kParts; ++part)
 #pragma GCC unroll 6
       for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-        for (int v = 0; v < kTileVectors; ++v)
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v)
           sum[r][v] =
               Format::multiply_add(sum[r][v], Format::part(words[v], part), x + r * Format::kParts + part);
     weight += kBlockColumns;
     x += kRows * Format::kParts;
   }
   for (int r = 0; r < kRows; ++r)
-    for (int v = 0; v < kTileVectors; ++v) {
-      const int64_t left = tile.columns - column - v * kLanes;
-      const int64_t n = left < 0 ? 0 : left < kLanes ? left : kLanes;
-      store_first(tile.y + r * tile.y_stride + column + v * kLanes, n, sum[r][v]);
-    }
+    for (int v = 0; v < kVectors; ++v)
+      store_first(tile.y + r * tile.y_stride + column + v * kLanes, lanes_left(tile, column, v), sum[r][v]);
 }
 
 template <class Format, int kRows>
 void tile_rows(const MatmulTile& tile) {
-  for (int64_t column = 0; column < tile.columns; column += kTileVectors * kLanes)
+  for (int64_t column = 0; column < tile.columns; column += tile_vectors(kRows) * kLanes)
     tile_columns<Format, kRows>(tile, column);
 }
 
