@@ -2,6 +2,7 @@
 
 #include <array>
 #include <limits>
+#include <utility>
 #include <variant>
 
 namespace nemo {
@@ -78,23 +79,25 @@ Fault read(const nlohmann::json& value, std::vector<std::string>& out) {
     return nullptr;
   }
   if (!value.is_array()) return kFault;
-  out.clear();
+  std::vector<std::string> strings;
   for (const nlohmann::json& element : value) {
     if (!element.is_string()) return kFault;
-    out.push_back(element.get<std::string>());
+    strings.push_back(element.get<std::string>());
   }
+  out = std::move(strings);
   return nullptr;
 }
 
 Fault read(const nlohmann::json& value, std::vector<int32_t>& out) {
   constexpr Fault kFault = "a list of token ids";
   if (!value.is_array()) return kFault;
-  out.clear();
+  std::vector<int32_t> ids;
   for (const nlohmann::json& element : value) {
     int64_t id = 0;
     if (read(element, id) != nullptr || id < 0 || id > std::numeric_limits<int32_t>::max()) return kFault;
-    out.push_back(static_cast<int32_t>(id));
+    ids.push_back(static_cast<int32_t>(id));
   }
+  out = std::move(ids);
   return nullptr;
 }
 

@@ -97,7 +97,9 @@ void BpeModel::parse_merges(const JsonPlace& merges, const TokenTable& tokens) {
     const JsonPlace merge = merges.at(i);
     if (merge.value().is_string() && merge.string().starts_with("#version")) continue;
     const auto [left, right] = parts_of_merge(merge);
-    merges_.set(id_of(merge, left), id_of(merge, right), {rank++, id_of(merge, left + right)});
+    const int32_t left_id = id_of(merge, left);
+    const int32_t right_id = id_of(merge, right);
+    merges_.set(left_id, right_id, {rank++, id_of(merge, left + right)});
   }
 }
 

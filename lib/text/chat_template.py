@@ -1,9 +1,10 @@
 """Renders chat templates for lib/text/chat_template.cpp, which holds this text and runs it with `python3 -I -c`.
 
-Frames travel on standard input and output: 8 bytes of length, little endian, then so many bytes. The first frame brings the templates
-({"templates": {name: text}, "variables": {...}, "now": time or ""}), each later one a conversation. Every frame is answered by one, whose first byte tells what
-follows: R ready, T the rendered text, E why this conversation cannot be rendered, B why the templates cannot be
-used at all, M the missing module. The end of the input ends the process.
+Frames travel on standard input and output: 8 bytes of length, little endian, then so many bytes. The first frame
+brings the templates ({"templates": {name: text}, "variables": {...}, "now": time or ""}), each later one a
+conversation. Every frame is answered by one, whose first byte tells what follows: R ready, T the rendered text, E why
+this conversation cannot be rendered, B why the templates cannot be used at all, M the missing module. The end of the
+input ends the process.
 
 The environment is the one that templates are written for: that of Hugging Face's apply_chat_template.
 """
@@ -93,7 +94,8 @@ def make_environment(now):
         raise jinja2.exceptions.TemplateError(message)
 
     def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators,
+                          sort_keys=sort_keys)
 
     def strftime_now(form):
         return (datetime.fromisoformat(now) if now else datetime.now()).strftime(form)
@@ -146,7 +148,7 @@ def render(templates, variables, chat):
     messages, tools, kwargs = chat["messages"], chat["tools"], chat["kwargs"]
     if not isinstance(messages, list) or not messages:
         raise ValueError("messages must be a list of at least one message")
-    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+    if not (tools is None or isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
         raise ValueError("tools must be a list of objects")
     if not isinstance(kwargs, dict):
         raise ValueError("chat_template_kwargs must be an object")
@@ -165,7 +167,7 @@ def limit(kind, soft):
 
 
 def close_off():
-    """From here on: no file can be opened or grow, memory is bounded. Everything needed must be imported before."""
+    """From here on no file can be opened or grow, memory is bounded. Everything needed must be imported before."""
     os.chdir("/")
     # What Python and jinja2 import on first use.
     probe = make_environment("").from_string(

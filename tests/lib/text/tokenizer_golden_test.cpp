@@ -23,9 +23,9 @@ std::vector<nlohmann::json> json_lines(const std::string& file) {
 
 class TokenizerGolden : public testing::TestWithParam<std::string> {
  protected:
-  Tokenizer tokenizer_ = Tokenizer::load(GetParam() == "checkpoint"
-                                             ? NEMO_SOURCE_DIR "/configs/checkpoints/kjv-wordnet-7m"
-                                             : kGolden + GetParam() + ".json");
+  Tokenizer tokenizer_ =
+      Tokenizer::load(GetParam() == "checkpoint" ? NEMO_SOURCE_DIR "/configs/checkpoints/kjv-wordnet-7m"
+                                                 : kGolden + GetParam() + ".json");
 };
 
 TEST_P(TokenizerGolden, EveryStringHasTheReferencesIds) {
@@ -37,7 +37,8 @@ TEST_P(TokenizerGolden, EveryStringHasTheReferencesIds) {
   for (size_t i = 0; i < strings.size(); ++i) {
     const auto got = tokenizer_.encode(strings[i].get<std::string>(), AddSpecialTokens::kYes);
     if (got == ids[i].get<std::vector<int32_t>>()) continue;
-    if (++num_wrong <= 5) ADD_FAILURE() << "string " << i << ": " << strings[i].dump() << "\n  " << nlohmann::json(got);
+    if (++num_wrong <= 5)
+      ADD_FAILURE() << "string " << i << ": " << strings[i].dump() << "\n  " << nlohmann::json(got);
   }
   EXPECT_EQ(num_wrong, 0U);
 }
@@ -59,7 +60,7 @@ TEST_P(TokenizerGolden, EveryPieceDecodesToTheReferencesText) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, TokenizerGolden, testing::Values("checkpoint", "whole_words", "threes"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& test) { return test.param; });
 
 }  // namespace
 }  // namespace nemo
