@@ -42,6 +42,9 @@ class Completion {
   }
   const std::vector<int32_t>& token_ids() const { return output_.token_ids; }
 
+  /// What there is so far; text lags behind by what may become part of a stop string or a character.
+  const Output& output() const { return output_; }
+
   /// Hands over the result of a finished completion, which is used up by it.
   Output take();
 
