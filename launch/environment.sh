@@ -4,10 +4,10 @@
 
 # What building and running needs; then what the tests need besides.
 NEMO_PACKAGES=(
-  g++ cmake ninja-build pkgconf libopenmpi-dev openmpi-bin libhdf5-dev libyaml-cpp-dev nlohmann-json3-dev
-  libpcre2-dev libxxhash-dev librandom123-dev zlib1g-dev libboost-dev libcli11-dev libgtest-dev jq
+  g++ cmake ninja-build pkgconf libopenmpi-dev openmpi-bin libhdf5-dev libyaml-cpp-dev nlohmann-json3-dev libpcre2-dev
+  libxxhash-dev librandom123-dev zlib1g-dev libboost-dev libcli11-dev libgtest-dev python3 python3-jinja2 jq
 )
-NEMO_TEST_PACKAGES=(git python3 python3-h5py hdf5-tools clang-format-14 shellcheck)
+NEMO_TEST_PACKAGES=(git python3-h5py hdf5-tools clang-format-14 shellcheck)
 
 # Open MPI. tests/CMakeLists.txt reads these lines too, so that ctest alone has the same environment.
 export OMPI_ALLOW_RUN_AS_ROOT=1
