@@ -284,7 +284,7 @@ std::string plan_text(const ModelConfig& model, const JobConfig& job, const dist
   sheet.entry("model", model.name + (plan.fits() ? "" : ": DOES NOT FIT on these ranks, see below"));
   print_model(sheet, model, job, plan);
   print_layout(sheet, plan);
-  print_machine(sheet, job, plan, machine);
+  print_machine(sheet, model, job, plan, machine);
   sheet.blank();
   print_stages(sheet, model, plan);
   sheet.blank();
