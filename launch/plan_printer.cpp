@@ -139,12 +139,16 @@ void print_layout(Sheet& sheet, const dist::Plan& plan) {
   if (!next.empty()) sheet.more(next);
 }
 
-void print_machine(Sheet& sheet, const JobConfig& job, const dist::Plan& plan, const dist::Machine& machine) {
+void print_machine(Sheet& sheet, const ModelConfig& model, const JobConfig& job, const dist::Plan& plan,
+                   const dist::Machine& machine) {
   const char* source =
       job.limits.memory_bytes ? "limits.memory" : "what this host has free; set limits.memory for others";
   sheet.entry("assumed", bytes_text(machine.memory_per_rank) + " a rank (" + source + ")");
   sheet.more(plural(machine.ranks_per_host, "rank") + " a host, " + plural(plan.threads, "thread") +
              " a rank");
+  const std::optional<int64_t> fewest = dist::smallest_num_ranks(model, job, machine);
+  if (plan.fits() && fewest)
+    sheet.more("the fewest ranks of this memory that fit: " + grouped(*fewest) + "; --np N plans for others");
 }
 
 void print_stages(Sheet& sheet, const ModelConfig& model, const dist::Plan& plan) {
