@@ -41,8 +41,8 @@ class Error : public std::runtime_error {
 }  // namespace nemo
 
 /// Always on. `detail` is evaluated only on failure.
-#define NEMO_CHECK(condition, detail) \
-  do {                                \
-    if (!(condition)) [[unlikely]]    \
+#define NEMO_CHECK(condition, detail)                     \
+  do {                                                    \
+    if (!(condition)) [[unlikely]]                        \
       ::nemo::throw_broken_invariant(#condition, detail); \
   } while (false)

@@ -1,6 +1,6 @@
-// Scalars and views that every op speaks. Activations are always held as float; what is *stored or sent* in bfloat16
-// (the residual stream, convolution columns, KV pages, inputs of matrix products) is rounded to nearest even at that
-// point and is then exactly representable, so the wire can carry two bytes without loss.
+// Scalars and views that every op speaks. Activations are always held as float; what is *stored or sent* in
+// bfloat16 (the residual stream, convolution columns, KV pages, inputs of matrix products) is rounded to
+// nearest even at that point and is then exactly representable, so the wire can carry two bytes without loss.
 #pragma once
 
 #include <bit>
@@ -12,7 +12,9 @@ namespace nemo::kernels {
 /// Storage type of weights, KV pages and of the values a job rounds to.
 enum class DType : uint8_t { kFloat32, kBFloat16 };
 
-constexpr int64_t dtype_bytes(DType dtype) { return dtype == DType::kBFloat16 ? 2 : 4; }
+constexpr int64_t dtype_bytes(DType dtype) {
+  return dtype == DType::kBFloat16 ? 2 : 4;
+}
 
 /// bfloat16: the upper half of a float.
 struct bf16 {
@@ -32,8 +34,8 @@ constexpr float round_to(DType dtype, float value) {
   return dtype == DType::kBFloat16 ? bf16::from_float(value).to_float() : value;
 }
 
-/// A borrowed row-major matrix [rows, cols]; consecutive rows lie `stride` elements apart (a column slice of a wider
-/// matrix has stride > cols). Does not own; a copy is a copy of the view.
+/// A borrowed row-major matrix [rows, cols]; consecutive rows lie `stride` elements apart (a column slice of
+/// a wider matrix has stride > cols). Does not own; a copy is a copy of the view.
 template <class T>
 struct TensorView {
   T* data = nullptr;
@@ -47,20 +49,21 @@ struct TensorView {
       : data(data_), rows(rows_), cols(cols_), stride(stride_) {}
   /// A view of mutable elements converts to a view of const ones.
   template <class U>
-    requires(std::is_same_v<T, const U>)
-  TensorView(const TensorView<U>& other)  // NOLINT: implicit by intent
+  requires(std::is_same_v<T, const U>) TensorView(const TensorView<U>& other)  // NOLINT: implicit by intent
       : TensorView(other.data, other.rows, other.cols, other.stride) {}
 
   T* row(int64_t i) const { return data + i * stride; }
   /// Columns [begin, begin + count).
   TensorView slice_cols(int64_t begin, int64_t count) const { return {data + begin, rows, count, stride}; }
   /// Rows [begin, begin + count).
-  TensorView slice_rows(int64_t begin, int64_t count) const { return {data + begin * stride, count, cols, stride}; }
+  TensorView slice_rows(int64_t begin, int64_t count) const {
+    return {data + begin * stride, count, cols, stride};
+  }
 };
 
 /// The rows of one sequence in a step: rows [row_begin, row_begin + row_count) are its tokens at positions
-/// [position, position + row_count). `slot` says where its decode state lies. position 0 means that the state starts
-/// from zero, whatever an earlier owner of the slot has left there.
+/// [position, position + row_count). `slot` says where its decode state lies. position 0 means that the state
+/// starts from zero, whatever an earlier owner of the slot has left there.
 struct Segment {
   int64_t row_begin = 0;
   int64_t row_count = 0;

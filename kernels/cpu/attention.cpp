@@ -57,11 +57,13 @@ int64_t head_begin(const KvPages& pages, int64_t page, int64_t kv_head) {
   return (page * pages.num_kv_heads + kv_head) * kKvPageTokens * pages.head_dim;
 }
 
-float convert(float x, float*) {
-  return x;
-}
-bf16 convert(float x, bf16*) {
-  return bf16::from_float(x);
+template <class Stored>
+Stored stored(float x) {
+  if constexpr (sizeof(Stored) == 2) {
+    return bf16::from_float(x);
+  } else {
+    return x;
+  }
 }
 
 template <class Stored>
@@ -72,8 +74,8 @@ void append_token(const KvPages& pages, int64_t page, int64_t token, const float
     Stored* keys = reinterpret_cast<Stored*>(pages.keys) + begin + token * kStep;
     Stored* values = reinterpret_cast<Stored*>(pages.values) + begin + token * pages.head_dim;
     for (int64_t d = 0; d < pages.head_dim; ++d) {
-      keys[d / kStep * kKvPageTokens * kStep + d % kStep] = convert(k[d], keys);
-      values[d] = convert(v[d], values);
+      keys[d / kStep * kKvPageTokens * kStep + d % kStep] = stored<Stored>(k[d]);
+      values[d] = stored<Stored>(v[d]);
     }
   }
 }
@@ -120,10 +122,10 @@ class QueryBlock {
     const int64_t end_position = segment_.position + rows_.end;
     for (int64_t begin = 0; begin < end_position; begin += kKvPageTokens) {
       const int64_t page = page_table_[static_cast<size_t>(begin / kKvPageTokens)];
-      const int64_t first = (page * call_.pages.num_kv_heads + kv_head_) * kKvPageTokens * dim_;
+      const int64_t offset = head_begin(call_.pages, page, kv_head_) * dtype_bytes(call_.pages.dtype);
       for_each_tile([&](const Tile& tile) {
         const int64_t visible = std::min(kKvPageTokens, segment_.position + tile.row + 1 - begin);
-        if (visible > 0) visit_page(tile, first * dtype_bytes(call_.pages.dtype), visible);
+        if (visible > 0) visit_page(tile, offset, visible);
       });
     }
     for_each_tile([&](const Tile& tile) { write(tile); });

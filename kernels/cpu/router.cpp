@@ -42,7 +42,8 @@ std::vector<int32_t> candidates_of(const std::vector<float>& choice, const Route
       second = std::max(second, std::min(first, score));
       first = std::max(first, score);
     }
-    group_score[static_cast<size_t>(g)] = width == 1 ? first : first + second;
+    const float sum = width == 1 ? first : first + second;
+    group_score[static_cast<size_t>(g)] = std::isnan(sum) ? kExcluded : sum;  // of an infinite bias
   }
   std::vector<int32_t> groups(static_cast<size_t>(shape.num_groups));
   std::iota(groups.begin(), groups.end(), 0);

@@ -9,8 +9,8 @@ namespace nemo::kernels {
 
 struct LogitStats {
   float max = 0;
-  int32_t argmax = 0;       ///< lowest id among equals; NaN never wins
-  float log_sum_exp = 0;    ///< log(sum(exp(logits))), so logprob(i) = logits[i] - log_sum_exp
+  int32_t argmax = 0;     ///< lowest id among equals; NaN never wins
+  float log_sum_exp = 0;  ///< log(sum(exp(logits))), so logprob(i) = logits[i] - log_sum_exp
 };
 
 /// stats[i] of logits[i, :]. logits [rows, vocab_size], vocab_size >= 1.

@@ -34,12 +34,11 @@ struct Mamba2Shape {
 };
 
 struct Mamba2Weights {
-  std::span<const float>
-      conv_weight;  ///< [conv_dim, conv_kernel]; the last column multiplies the current token
-  std::span<const float> conv_bias;  ///< [conv_dim] or empty
-  std::span<const float> a_log;      ///< [num_heads]; A = -exp(a_log)
-  std::span<const float> d;          ///< [num_heads]
-  std::span<const float> dt_bias;    ///< [num_heads]
+  std::span<const float> conv_weight;  ///< [conv_dim, conv_kernel]; the last column meets the current token
+  std::span<const float> conv_bias;    ///< [conv_dim] or empty
+  std::span<const float> a_log;        ///< [num_heads]; A = -exp(a_log)
+  std::span<const float> d;            ///< [num_heads]
+  std::span<const float> dt_bias;      ///< [num_heads]
 };
 
 /// v[t, c] = silu(bias[c] + sum_j weight[c, j] * u[t - (K-1) + j, c]), each u first rounded to context.dtype

@@ -16,10 +16,10 @@ struct RouterShape {
   float scaling_factor = 1.0f;
 };
 
-/// s = sigmoid(logits); chosen by s + correction_bias (within the kept groups; a group's score is the sum of its two
-/// largest); weight = s, divided by the chosen sum + 1e-20 (added in rising expert index) if normalize, times scaling_factor.
-/// logits [rows, num_experts]. expert_ids, weights [rows, top_k], sorted by rising expert id. NaN scores count as
-/// minus infinity, so that the choice is always top_k distinct experts.
+/// s = sigmoid(logits); chosen by s + correction_bias (within the kept groups; a group's score is the sum of
+/// its two largest); weight = s, divided by the chosen sum + 1e-20 (added in rising expert index) if
+/// normalize, times scaling_factor. logits [rows, num_experts]. expert_ids, weights [rows, top_k], sorted by
+/// rising expert id. NaN scores count as minus infinity, so that the choice is always top_k distinct experts.
 void route(const Context& context, TensorView<const float> logits, std::span<const float> correction_bias,
            const RouterShape& shape, TensorView<int32_t> expert_ids, TensorView<float> weights);
 
