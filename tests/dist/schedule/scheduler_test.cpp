@@ -169,6 +169,18 @@ TEST(Scheduler, ThePagesGoToTheOldest) {
   EXPECT_EQ(scheduler.take_finished().at(0).outputs.at(0).text, "ab");
 }
 
+TEST(Scheduler, AnOlderSequenceIsNotPreempted) {
+  Scheduler scheduler = make({.max_sequences = 2, .kv_pages = 2, .max_context = 120, .micro_batches = 2});
+  scheduler.add(prompt(0, 10));
+  scheduler.add(prompt(1, 63));
+  turn(scheduler, 0);
+  EXPECT_EQ(turn(scheduler, 1), "0@10+1!");
+  EXPECT_EQ(turn(scheduler, 2), "1@63+1!");
+  EXPECT_EQ(turn(scheduler, 3), "0@11+1!");
+  EXPECT_EQ(turn(scheduler, 4), "0@12+1!");  // it is the other's turn, but there is no page for it
+  EXPECT_EQ(scheduler.counters().preemptions, 0);
+}
+
 TEST(Scheduler, ASequenceInFlightIsNotPreempted) {
   Scheduler scheduler = make({.max_sequences = 2, .kv_pages = 2, .max_context = 120, .micro_batches = 2});
   scheduler.add(prompt(0, 63));
