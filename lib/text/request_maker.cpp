@@ -95,7 +95,8 @@ void RequestMaker::check_length(Request& request) const {
   if (is_score && request.continuation_ids.empty())
     throw TextError("bad_parameter", "there is no token to score");
   if (request.prompt_ids.empty()) throw TextError("bad_parameter", "the prompt has no token");
-  const auto size = static_cast<int64_t>(request.prompt_ids.size() + request.continuation_ids.size());
+  // Context and continuation together may be longer: they are scored in rolling windows (score_windows.h).
+  const auto size = static_cast<int64_t>(request.prompt_ids.size());
   const int64_t room = options_.max_context - size;
   if (room < (is_score ? 0 : 1)) {
     throw TextError("prompt_too_long",
