@@ -22,11 +22,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
+sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import workloads as w  # noqa: E402
 
 SOURCE = Path(__file__).resolve().parents[2]
 RUN_LIMIT_S = 240
+PAGE_TOKENS = 64
 
 # workload, layout (replicas, pipeline, expert), further keys. Chosen so that every dimension is met, and 3, 5, 6, 7, 12 ranks.
 CHOSEN = [
@@ -41,8 +43,8 @@ CHOSEN = [
     ("one", (2, 1, 6), {"threads": 1}),
     ("score", (1, 2, 1), {"max_batch_tokens": 40, "prefill_chunk": 7, "threads": 3}),
     ("score32", (1, 1, 4), {"max_sequences": 5, "order": 2}),
-    ("pressure", (1, 2, 1), {"max_sequences": 6, "pressure": True}),
-    ("pressure32", (1, 1, 3), {"max_sequences": 8, "pressure": True, "prefill_chunk": 7, "threads": 1}),
+    ("pressure", (1, 2, 1), {"max_sequences": 8, "max_batch_tokens": 1024, "pressure": True}),
+    ("pressure32", (1, 1, 2), {"max_sequences": 8, "pressure": True, "prefill_chunk": 7, "threads": 1}),
     ("all_kinds-draw", (1, 4, 2), {"threads": 1}),
     ("puzzle-draw", (1, 2, 3), {"max_sequences": 3, "threads": 2}),
     ("latent-score", (1, 1, 7), {"threads": 1}),
@@ -71,7 +73,7 @@ class Bench:
         self.models = w.make_models(SOURCE, work)
         self.workloads = w.make_workloads(SOURCE)
         self.expected_jsonl, self.expected_h5 = {}, {}
-        self.counts = Counter()
+        self.counts, self.short_of_pages = Counter(), 0
 
     def job_file(self, name, workload, order, parallel, engine, memory=None):
         """Writes input and job into a folder of their own; returns the job file. `order`: seed of a shuffle, or None."""
@@ -117,13 +119,18 @@ class Bench:
                 sys.exit(f"FAILED: one rank differs from the serial oracle:\n{job.parent}")
         return self.expected_jsonl[workload.name], self.expected_h5[workload.name]
 
+    def plan(self, job, np):
+        command = [self.program, "--job", str(job), "--plan", "--json", "--np", str(np)]
+        return json.loads(subprocess.run(command, env=self.environment, check=True, capture_output=True).stdout)
+
     def least_memory(self, name, workload, c, parallel, engine):
-        """limits.memory with which every lane has the fewest pages the plan allows: then sequences are preempted."""
-        job = self.job_file(name, workload, None, parallel, engine)
-        shown = subprocess.run([self.program, "--job", str(job), "--plan", "--json", "--np", str(c["np"])],
-                               env=self.environment, check=True, capture_output=True, text=True).stdout
-        memory = max(json.loads(shown)["least_bytes_per_rank"] // 1024 + 1, 16 * 1024)
-        return f"{memory}KiB"
+        """limits.memory with which lanes have the fewest pages the plan allows, so that sequences are preempted. Counts it
+        only if the slots at full length need twice the pages: there is a least value for the key too."""
+        least = self.plan(self.job_file(name, workload, None, parallel, engine), c["np"])["least_bytes_per_rank"]
+        memory = f"{max(least // 1024 + 1, 16 * 1024)}KiB"
+        sizes = self.plan(self.job_file(name, workload, None, parallel, engine, memory), c["np"])["engine"]
+        self.short_of_pages += 2 * sizes["kv_pages"] <= sizes["max_sequences"] * (w.SHORT_CONTEXT // PAGE_TOKENS)
+        return memory
 
     def check(self, c, name="run"):
         """Runs one combination; None, or what differs."""
@@ -220,6 +227,7 @@ def run_all(bench, combinations):
         elif number % 20 == 0:
             print(f"{number} combinations, {failed} failed, {time.monotonic() - start:.0f} s", flush=True)
     print(f"{bench.counts.pop('np', 0)} combinations, {failed} failed, {time.monotonic() - start:.0f} s;",
+          f"{bench.short_of_pages} short of pages;",
           ", ".join(f"{key}: {count}" for key, count in sorted(bench.counts.items(), key=lambda i: int(i[0][3:]))))
     return failed
 
@@ -241,6 +249,7 @@ def main():
         failed = run_all(bench, (random_combination(bench, draw) for _ in range(options.soak)))
     else:
         failed = run_all(bench, [combination(*chosen) for chosen in CHOSEN])
+        assert bench.short_of_pages == 2, "the two jobs that are to be short of pages have enough"
         trouble = check_score_of_generated(bench)
         if trouble:
             failed += 1
