@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <functional>
 
 #include "lib/text/byte_alphabet.h"
 #include "lib/text/text_error.h"
@@ -43,6 +44,18 @@ std::pair<std::string, std::string> parts_of_merge(const JsonPlace& merge) {
     merge.fail("must be two tokens with one space between them, not \"" + text + "\"");
   }
   return {text.substr(0, space), text.substr(space + 1)};
+}
+
+void link_neighbours(BpeScratch& scratch) {
+  const size_t n = scratch.ids.size();
+  scratch.ranks.resize(n);
+  scratch.next.resize(n);
+  scratch.previous.resize(n);
+  scratch.heap.clear();
+  for (uint32_t i = 0; i < n; ++i) {
+    scratch.next[i] = i + 1 < n ? i + 1 : kNoNeighbour;
+    scratch.previous[i] = i > 0 ? i - 1 : kNoNeighbour;
+  }
 }
 
 }  // namespace
@@ -167,28 +180,22 @@ void BpeModel::merge_short(BpeScratch& scratch, std::vector<int32_t>& out) const
   out.insert(out.end(), ids.begin(), ids.end());
 }
 
+// A heap of the pairs that can merge, over a linked list of symbols: each of the n - 1 merges at most costs
+// O(log n).
 void BpeModel::merge_long(BpeScratch& scratch, std::vector<int32_t>& out) const {
   auto& [ids, ranks, next, previous, heap] = scratch;
-  const size_t n = ids.size();
-  ranks.assign(n, MergeTable::Merge::kNone);  // of the pair (i, next[i]) as it is now: an older heap entry is
-                                              // recognised by it
-  next.resize(n);
-  previous.resize(n);
-  heap.clear();
-  const auto later =
-      std::greater<uint64_t>();  // entries are rank << 32 | position, so equal ranks go left to right
+  link_neighbours(scratch);
+  // Entries are rank << 32 | position, so equal ranks go from left to right.
+  const auto later = std::greater<uint64_t>();
+  // ranks[i] is that of the pair (i, next[i]) as it is now; an entry made of an older pair is recognised by
+  // it.
   const auto rate = [&](uint32_t i) {
     ranks[i] = next[i] == kNoNeighbour ? MergeTable::Merge::kNone : merges_.find(ids[i], ids[next[i]]).rank;
-    return ranks[i] != MergeTable::Merge::kNone;
+    if (ranks[i] == MergeTable::Merge::kNone) return false;
+    heap.push_back(static_cast<uint64_t>(ranks[i]) << 32 | i);
+    return true;
   };
-  const auto push = [&](uint32_t i) { heap.push_back(static_cast<uint64_t>(ranks[i]) << 32 | i); };
-  for (uint32_t i = 0; i < n; ++i) {
-    next[i] = i + 1 < n ? i + 1 : kNoNeighbour;
-    previous[i] = i > 0 ? i - 1 : kNoNeighbour;
-  }
-  for (uint32_t i = 0; i < n; ++i) {
-    if (rate(i)) push(i);
-  }
+  for (uint32_t i = 0; i < ids.size(); ++i) rate(i);
   std::make_heap(heap.begin(), heap.end(), later);
   while (!heap.empty()) {
     std::pop_heap(heap.begin(), heap.end(), later);
@@ -202,9 +209,7 @@ void BpeModel::merge_long(BpeScratch& scratch, std::vector<int32_t>& out) const 
     next[i] = next[right];
     if (next[i] != kNoNeighbour) previous[next[i]] = i;
     for (const uint32_t changed : {i, previous[i]}) {
-      if (changed == kNoNeighbour || !rate(changed)) continue;
-      push(changed);
-      std::push_heap(heap.begin(), heap.end(), later);
+      if (changed != kNoNeighbour && rate(changed)) std::push_heap(heap.begin(), heap.end(), later);
     }
   }
   for (uint32_t i = 0; i != kNoNeighbour; i = next[i]) out.push_back(ids[i]);

@@ -1,10 +1,10 @@
-"""Renders chat templates for lib/text/chat_template.cpp, which holds this text and runs it with `python3 -I -c`.
+"""Renders chat templates for lib/text/chat_template.cpp, which runs `python3 -I -c` with this text.
 
-Frames travel on standard input and output: 8 bytes of length, little endian, then so many bytes. The first frame
+Frames travel on standard input and output: 8 bytes of length, little endian, then so many bytes. The first
 brings the templates ({"templates": {name: text}, "variables": {...}, "now": time or ""}), each later one a
-conversation. Every frame is answered by one, whose first byte tells what follows: R ready, T the rendered text, E why
-this conversation cannot be rendered, B why the templates cannot be used at all, M the missing module. The end of the
-input ends the process.
+conversation. Every frame is answered by one, whose first byte tells what follows: R ready, T the rendered
+text, E why this conversation cannot be rendered, B why the templates cannot be used at all, M the missing
+module. The end of the input ends the process.
 
 The environment is the one that templates are written for: that of Hugging Face's apply_chat_template.
 """
@@ -156,9 +156,9 @@ def render(templates, variables, chat):
         if name in kwargs:
             raise ValueError(f"chat_template_kwargs must not have {name!r}")
     name = "tool_use" if tools is not None and "tool_use" in templates else "default"
-    values = {"add_generation_prompt": chat["add_generation_prompt"], "documents": None, **variables, **kwargs,
-              "messages": [prepare_message(message, chat["openai"]) for message in messages], "tools": tools}
-    return templates[name].render(values)
+    prepared = [prepare_message(message, chat["openai"]) for message in messages]
+    defaults = {"add_generation_prompt": chat["add_generation_prompt"], "documents": None}
+    return templates[name].render({**defaults, **variables, **kwargs, "messages": prepared, "tools": tools})
 
 
 def limit(kind, soft):
@@ -167,7 +167,7 @@ def limit(kind, soft):
 
 
 def close_off():
-    """From here on no file can be opened or grow, memory is bounded. Everything needed must be imported before."""
+    """From here on no file can be opened or grow, and memory is bounded. All imports must be done before."""
     os.chdir("/")
     # What Python and jinja2 import on first use.
     probe = make_environment("").from_string(

@@ -57,15 +57,16 @@ TEST(InputLine, MessagesAreKeptAsWritten) {
 
 TEST(InputLine, OtherFieldsAreMetadataVerbatim) {
   const InputLine line = read(
-      R"( {"x\u0031":1.50 , "prompt":"p","nested" : {"b":[1, {"a":"\"}"}],"a":null}, "text":"t","end":true} )");
+      R"( {"x\u0031":1.50 , "prompt":"p","nested" : {"b":[1, {"a":"\"}"}],"a":null}, "text":"t","end":1} )");
   EXPECT_EQ(line.metadata_json,
-            R"({"x\u0031":1.50,"nested":{"b":[1, {"a":"\"}"}],"a":null},"text":"t","end":true})");
+            R"({"x\u0031":1.50,"nested":{"b":[1, {"a":"\"}"}],"a":null},"text":"t","end":1})");
 }
 
 TEST(InputLine, SamplingKeysOverrideTheJobs) {
   const InputLine line = read(
       R"({"prompt": "", "max_tokens": 7, "temperature": 0, "top_p": 0.5, "top_k": 3, "min_p": 0.1, "n": 2,
-    "seed": 18446744073709551615, "stop": "a", "stop_token_ids": [4], "ignore_eos": true, "logprobs": 5, "min_tokens": 1,
+    "seed": 18446744073709551615, "stop": "a", "stop_token_ids": [4], "ignore_eos": true, "logprobs": 5,
+    "min_tokens": 1,
     "repetition_penalty": 1.5, "frequency_penalty": -1, "presence_penalty": 2})");
   SamplingParams expected;
   expected = {7, 1, 0, 0.5, 3, 0.1, 2, UINT64_MAX, 1.5, -1, 2, {"a"}, {4}, true, 5};
@@ -92,8 +93,10 @@ const std::string kMessages = R"("messages": [{"role": "user", "content": "x"}])
 TEST(InputLine, OpenAiChat) {
   const InputLine line =
       read(openai(kMessages + R"(, "model": "m", "max_tokens": 5, "max_completion_tokens": 6, "stream": false,
-    "stop": null, "seed": 4, "logprobs": true, "top_logprobs": 3, "response_format": {"type": "text"}, "logit_bias": {},
-    "tools": [{"type": "function"}], "tool_choice": "auto", "chat_template_kwargs": {"a": 1}, "user": "u", "top_k": 9)"));
+    "stop": null, "seed": 4, "logprobs": true, "top_logprobs": 3,
+    "response_format": {"type": "text"}, "logit_bias": {},
+    "tools": [{"type": "function"}], "tool_choice": "auto", "chat_template_kwargs": {"a": 1},
+    "user": "u", "top_k": 9)"));
   EXPECT_EQ(line.id, "c");
   EXPECT_EQ(line.form, LineForm::kOpenAiChat);
   EXPECT_EQ(line.sampling.max_tokens, 6);
