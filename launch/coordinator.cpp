@@ -13,14 +13,14 @@ using dist::ToCoordinator;
 using dist::ToLane;
 using Clock = std::chrono::steady_clock;
 
-namespace {
-/// Lanes report several times a second between steps. A step of a very large model on slow machines takes seconds.
-constexpr std::chrono::minutes kLongestSilence(10);
-}  // namespace
-
-Coordinator::Coordinator(dist::Communicator& world, std::vector<int> lane_heads, RequestReader& reader,
-                         Recorder& recorder, Progress& progress)
-    : world_(world), reader_(reader), recorder_(recorder), progress_(progress) {
+Coordinator::Coordinator(dist::Communicator& world, std::vector<int> lane_heads,
+                         std::chrono::seconds longest_silence, RequestReader& reader, Recorder& recorder,
+                         Progress& progress)
+    : world_(world),
+      longest_silence_(longest_silence),
+      reader_(reader),
+      recorder_(recorder),
+      progress_(progress) {
   for (const int head : lane_heads) lanes_.push_back({.head = head, .counters = {}});
 }
 
@@ -38,7 +38,8 @@ void Coordinator::pump() {
 
 void Coordinator::take_message(const dist::Communicator::Incoming& incoming) {
   const auto lane = std::ranges::find(lanes_, incoming.source, &Lane::head);
-  NEMO_CHECK(lane != lanes_.end() && !incoming.bytes.empty(), "message from rank " + std::to_string(incoming.source));
+  NEMO_CHECK(lane != lanes_.end() && !incoming.bytes.empty(),
+             "message from rank " + std::to_string(incoming.source));
   lane->last_heard = Clock::now();
   const std::string_view payload = std::string_view(incoming.bytes).substr(1);
   switch (static_cast<ToCoordinator>(incoming.bytes.front())) {
@@ -48,6 +49,9 @@ void Coordinator::take_message(const dist::Communicator::Incoming& incoming) {
       break;
     case ToCoordinator::kRecord:
       recorder_.submit(record_from_bytes(payload));
+      break;
+    case ToCoordinator::kProgress:
+      recorder_.submit(sample_progress_from_bytes(payload));
       break;
     case ToCoordinator::kCounters:
       lane->counters = dist::value_from<LaneCounters>(payload);
@@ -59,23 +63,30 @@ void Coordinator::take_message(const dist::Communicator::Incoming& incoming) {
 }
 
 void Coordinator::hand_out() {
-  // Prompts are dealt in turn once all lanes have asked: whoever starts first would otherwise take a short job whole.
+  // Prompts are dealt in turn once all lanes have asked: whoever starts first would otherwise take a short
+  // job whole.
   if (!std::ranges::all_of(lanes_, &Lane::has_asked)) return;
   while (Lane* lane = next_lane_with_credit()) {
-    const std::optional<Prompt> prompt = reader_.try_next();
+    std::optional<Prompt> prompt = reader_.try_next();
     if (!prompt) break;
     if (const auto* record = std::get_if<Record>(&*prompt)) {
       recorder_.submit(*record);
       continue;
     }
-    world_.post(lane->head, Tag::kToLane, dist::lane_message(ToLane::kRequest, to_bytes(std::get<Request>(*prompt))));
-    --lane->credit;
-    ++next_lane_;
+    send(std::move(std::get<Request>(*prompt)), *lane);
   }
   if (!told_exhausted_ && reader_.is_finished()) {
     tell_all(ToLane::kExhausted);
     told_exhausted_ = true;
   }
+}
+
+void Coordinator::send(Request request, Lane& lane) {
+  if (request.task == Task::kGenerate)
+    request.prior_outputs = recorder_.prior_outputs(request.index, request.sampling.n);
+  world_.post(lane.head, Tag::kToLane, dist::lane_message(ToLane::kRequest, to_bytes(request)));
+  --lane.credit;
+  ++next_lane_;
 }
 
 Coordinator::Lane* Coordinator::next_lane_with_credit() {
@@ -103,14 +114,17 @@ void Coordinator::report_tokens() {
 
 void Coordinator::check_silence() const {
   for (const Lane& lane : lanes_) {
-    if (!lane.finished && Clock::now() - lane.last_heard > kLongestSilence)
-      throw Error("", "rank 0 has heard nothing from rank " + std::to_string(lane.head) + " for " +
-                          std::to_string(kLongestSilence.count()) + " minutes",
+    if (!lane.finished && Clock::now() - lane.last_heard > longest_silence_)
+      throw Error("",
+                  "rank 0 has heard nothing from rank " + std::to_string(lane.head) + " for " +
+                      std::to_string(longest_silence_.count()) + " s",
                   "that rank or one of its replica is stalled; start the job again to resume");
   }
 }
 
-bool Coordinator::all_finished() const { return std::ranges::all_of(lanes_, &Lane::finished); }
+bool Coordinator::all_finished() const {
+  return std::ranges::all_of(lanes_, &Lane::finished);
+}
 
 void Coordinator::wait_for_lanes() {
   while (true) {

@@ -1,5 +1,5 @@
-// Coordinator: hands prompts to the lanes as they ask for them and takes the finished records. Lives on rank 0's main
-// thread, between the steps of rank 0's own lane.
+// Coordinator: hands prompts to the lanes as they ask for them and takes the finished records. Lives on rank
+// 0's main thread, between the steps of rank 0's own lane.
 #pragma once
 
 #include <chrono>
@@ -15,12 +15,13 @@ namespace nemo::launch {
 
 class Coordinator {
  public:
-  /// `lane_heads`: world ranks of the first stage of every lane of every replica. References must outlive it.
-  Coordinator(dist::Communicator& world, std::vector<int> lane_heads, RequestReader& reader, Recorder& recorder,
-              Progress& progress);
+  /// `lane_heads`: world ranks of the first stage of every lane of every replica. A lane that says nothing
+  /// for `longest_silence` has failed. References must outlive it.
+  Coordinator(dist::Communicator& world, std::vector<int> lane_heads, std::chrono::seconds longest_silence,
+              RequestReader& reader, Recorder& recorder, Progress& progress);
 
-  /// One round: takes what came in, hands out what was asked for. Never waits. Throws if a lane has been silent for too
-  /// long, or the reader's or recorder's error.
+  /// One round: takes what came in, hands out what was asked for. Never waits. Throws if a lane has been
+  /// silent for too long, or the reader's or recorder's error.
   void pump();
 
   /// Every lane has said that it is done.
@@ -31,8 +32,8 @@ class Coordinator {
 
  private:
   struct Lane {
-    int head = 0;             ///< world rank
-    int64_t credit = 0;       ///< requests asked for and not yet sent
+    int head = 0;        ///< world rank
+    int64_t credit = 0;  ///< requests asked for and not yet sent
     bool has_asked = false;
     bool finished = false;
     dist::LaneCounters counters;
@@ -40,6 +41,7 @@ class Coordinator {
   };
   void take_message(const dist::Communicator::Incoming& incoming);
   void hand_out();
+  void send(Request request, Lane& lane);
   Lane* next_lane_with_credit();
   void tell_all(dist::ToLane message);
   void check_silence() const;
@@ -47,6 +49,7 @@ class Coordinator {
 
   dist::Communicator& world_;
   std::vector<Lane> lanes_;
+  const std::chrono::seconds longest_silence_;
   RequestReader& reader_;
   Recorder& recorder_;
   Progress& progress_;

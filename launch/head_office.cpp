@@ -1,10 +1,12 @@
 #include "launch/head_office.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 
 #include "launch/build_info.h"
 #include "launch/exit_codes.h"
+#include "lib/output/files.h"
 #include "lib/request/fingerprint.h"
 #include "lib/weights/checkpoint_fingerprint.h"
 
@@ -12,9 +14,13 @@ namespace nemo::launch {
 
 namespace {
 
-std::string dtype_text(ActivationType dtype) { return dtype == ActivationType::kBFloat16 ? "bfloat16" : "float32"; }
+std::string dtype_text(ActivationType dtype) {
+  return dtype == ActivationType::kBFloat16 ? "bfloat16" : "float32";
+}
 
-std::string build_text() { return std::string(kVersion) + ", " + kCompiler + ", " + kBuildType; }
+std::string build_text() {
+  return std::string(kVersion) + ", " + kCompiler + ", " + kBuildType;
+}
 
 std::string reason_text(StopReason reason) {
   switch (reason) {
@@ -30,7 +36,24 @@ std::string reason_text(StopReason reason) {
   return "nothing";
 }
 
+/// What turns text into tokens: the tokenizer, and of the chat templates those that are there.
+std::vector<std::string> tokenizer_files(const std::string& model_path) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> files;
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
+    if (fs::exists(fs::path(model_path) / name)) files.push_back(model_path + "/" + name);
+  const fs::path more = fs::path(model_path) / "additional_chat_templates";
+  if (!fs::is_directory(more)) return files;
+  for (const auto& entry : fs::directory_iterator(more)) files.push_back(entry.path().string());
+  std::ranges::sort(files);
+  return files;
+}
+
 }  // namespace
+
+std::chrono::seconds wait_deadline(const JobConfig& job) {
+  return std::chrono::seconds(static_cast<int64_t>(job.limits.wait_deadline_s));
+}
 
 HeadOffice::HeadOffice(RunFacts facts, const Tokenizer& tokenizer)
     : facts_(std::move(facts)),
@@ -42,6 +65,7 @@ HeadOffice::HeadOffice(RunFacts facts, const Tokenizer& tokenizer)
   num_requests_ = counter.num_lines();
   journal_.emplace(folder_.open_journal(identity()));
   num_resumed_ = journal_->index().num_done();
+  remove_file(stop_file());  // it stopped an earlier run; starting again means going on
   if (journal_->dropped_bytes() > 0)
     std::cerr << "nemo-dist: dropped " << journal_->dropped_bytes()
               << " bytes of unfinished records at the end of the journal\n";
@@ -59,7 +83,7 @@ PromptSource HeadOffice::open_input() {
 Identity HeadOffice::identity() const {
   return {{"job", facts_.job.canonical_yaml},
           {"model", fingerprint_checkpoint(facts_.job.model_path)},
-          {"tokenizer", fingerprint_files({facts_.job.model_path + "/tokenizer.json"})},
+          {"tokenizer", fingerprint_files(tokenizer_files(facts_.job.model_path))},
           {"input", fingerprint_files(expand_input_paths(facts_.job.input_paths))},
           {"instruction set", std::string(kernels::isa_name(facts_.isa))},
           {"dtype", dtype_text(facts_.job.dtype)},
@@ -69,17 +93,20 @@ Identity HeadOffice::identity() const {
 std::function<void()> HeadOffice::open_for_business(dist::Communicator& world) {
   progress_.emplace(detect_progress_style(), num_requests_, num_resumed_);
   progress_->start();
-  recorder_.emplace(std::move(*journal_), *progress_,
-                    RecorderOptions{.max_time_s = facts_.job.limits.max_time_s,
-                                    .stop_file = folder_.path() + "/stop"});
+  recorder_.emplace(
+      std::move(*journal_), *progress_,
+      RecorderOptions{.max_time_s = facts_.job.limits.max_time_s, .start = start_, .stop_file = stop_file()});
   journal_.reset();
   reader_.emplace(open_input(), [this](int64_t index) { return !recorder_->done(index); });
   const dist::Layout& layout = facts_.plan.layout;
   std::vector<int> lane_heads;
   for (int64_t replica = 0; replica < layout.replicas; ++replica)
     for (int64_t lane = 0; lane < layout.expert; ++lane)
-      lane_heads.push_back(static_cast<int>(facts_.plan.rank({.replica = replica, .stage = 0, .lane = lane})));
-  coordinator_.emplace(world, std::move(lane_heads), *reader_, *recorder_, *progress_);
+      lane_heads.push_back(
+          static_cast<int>(facts_.plan.rank({.replica = replica, .stage = 0, .lane = lane})));
+  // A rank beside the silent lane sees more of the trouble than its silence; it is to speak first.
+  const auto longest_silence = 2 * wait_deadline(facts_.job);
+  coordinator_.emplace(world, std::move(lane_heads), longest_silence, *reader_, *recorder_, *progress_);
   return [this] { coordinator_->pump(); };
 }
 
@@ -101,35 +128,39 @@ void HeadOffice::save_what_is_done() noexcept {
 
 Manifest HeadOffice::manifest(RunStatus status) const {
   const dist::Plan& plan = facts_.plan;
-  return {.name = facts_.job.name,
-          .task = facts_.job.task,
-          .status = status,
-          .fingerprints = identity(),
-          .guarantee = {.promise = "the same tokens and logprobs for a request on any number of ranks, layout, threads, "
-                                   "batch and order, and after any crash, within one instruction set, dtype and build",
-                        .instruction_set = std::string(kernels::isa_name(facts_.isa)),
-                        .dtype = dtype_text(facts_.job.dtype),
-                        .build = build_text()},
-          .num_requests = num_requests_,
-          .num_done = journal_->index().num_done(),
-          .num_resumed = num_resumed_,
-          .totals = {},
-          .layout = {.world_size = plan.layout.num_ranks(),
-                     .replicas = plan.layout.replicas,
-                     .pipeline = plan.layout.pipeline,
-                     .expert = plan.layout.expert,
-                     .threads = plan.threads,
-                     .hosts = facts_.hosts},
-          .versions = {{"nemo-dist", kVersion}, {"mpi", facts_.mpi_version}},
-          .timings_s = {},
-          .result_files = {}};
+  return {
+      .name = facts_.job.name,
+      .task = facts_.job.task,
+      .status = status,
+      .fingerprints = identity(),
+      .guarantee = {.promise =
+                        "the same tokens and logprobs for a request on any number of ranks, layout, threads, "
+                        "batch and order, and after any crash, within one instruction set, dtype and build",
+                    .instruction_set = std::string(kernels::isa_name(facts_.isa)),
+                    .dtype = dtype_text(facts_.job.dtype),
+                    .build = build_text()},
+      .num_requests = num_requests_,
+      .num_done = journal_->index().num_done(),
+      .num_resumed = num_resumed_,
+      .totals = {},
+      .computed_tokens = journal_->index().work().prompt_tokens + journal_->index().work().output_tokens,
+      .layout = {.world_size = plan.layout.num_ranks(),
+                 .replicas = plan.layout.replicas,
+                 .pipeline = plan.layout.pipeline,
+                 .expert = plan.layout.expert,
+                 .threads = plan.threads,
+                 .hosts = facts_.hosts},
+      .versions = {{"nemo-dist", kVersion}, {"mpi", facts_.mpi_version}},
+      .timings_s = {},
+      .result_files = {}};
 }
 
 void HeadOffice::write_result_files(Manifest& manifest) {
-  const ResultOptions options{.columns = ResultColumns::of(facts_.job, journal_->index()),
-                              .fingerprints = journal_->identity(),
-                              .model = facts_.model.name,
-                              .token_bytes = [this](int32_t id) { return std::string(tokenizer_.token_bytes(id)); }};
+  const ResultOptions options{
+      .columns = ResultColumns::of(facts_.job, journal_->index()),
+      .fingerprints = journal_->identity(),
+      .model = facts_.model.name,
+      .token_bytes = [this](int32_t id) { return std::string(tokenizer_.token_bytes(id)); }};
   std::vector<std::unique_ptr<ResultWriter>> writers;
   if (facts_.job.write_jsonl) {
     writers.push_back(make_jsonl_writer(folder_.jsonl_path(), options));
@@ -140,7 +171,8 @@ void HeadOffice::write_result_files(Manifest& manifest) {
     manifest.result_files.push_back(std::filesystem::path(folder_.hdf5_path()).filename());
   }
   JournalReader reader = journal_->reader();
-  manifest.totals = write_results(reader, num_requests_, writers);
+  manifest.totals = write_results(reader, num_requests_, writers, facts_.model.max_position_embeddings);
+  manifest.recomputed_tokens = std::max<int64_t>(0, manifest.computed_tokens - manifest.totals.needed_tokens);
 }
 
 int HeadOffice::close(double load_seconds) {
@@ -157,19 +189,23 @@ int HeadOffice::close(double load_seconds) {
 void HeadOffice::print_summary(const Manifest& manifest, StopReason reason) const {
   if (manifest.status == RunStatus::kStopped) {
     std::cout << "stopped by " << reason_text(reason) << ": " << count_text(manifest.num_done) << " of "
-              << count_text(manifest.num_requests) << " requests are done and safe in " << folder_.journal_path()
-              << "; the same command resumes\n"
+              << count_text(manifest.num_requests) << " requests are done and safe in "
+              << folder_.journal_path() << "; the same command resumes\n"
               << std::flush;
     return;
   }
-  std::cout << "done: " << count_text(manifest.totals.requests) << " requests, " << count_text(manifest.totals.errors)
-            << " with errors, " << count_text(manifest.totals.prompt_tokens) << " tokens in, "
+  std::cout << "done: " << count_text(manifest.totals.requests) << " requests, "
+            << count_text(manifest.totals.errors) << " with errors, "
+            << count_text(manifest.totals.prompt_tokens) << " tokens in, "
             << count_text(manifest.totals.output_tokens) << " tokens out";
   if (manifest.num_resumed < manifest.num_requests && run_seconds_ > 0) {
     std::cout << " in " << duration_text(run_seconds_) << " ("
-              << count_text(static_cast<int64_t>(static_cast<double>(progress_->output_tokens()) / run_seconds_))
+              << count_text(
+                     static_cast<int64_t>(static_cast<double>(progress_->output_tokens()) / run_seconds_))
               << " tokens/s out)";
   }
+  if (manifest.num_resumed > 0 && manifest.recomputed_tokens > 0)
+    std::cout << ", " << count_text(manifest.recomputed_tokens) << " tokens computed again";
   std::cout << "\nresults:";
   for (const std::string& file : manifest.result_files) std::cout << ' ' << folder_.path() << '/' << file;
   std::cout << '\n' << std::flush;

@@ -1,7 +1,8 @@
-// HeadOffice: what only rank 0 has: the output folder with its journal, the input and its reader, the coordinator and the
-// results.
+// HeadOffice: what only rank 0 has: the output folder with its journal, the input and its reader, the
+// coordinator and the results.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -19,6 +20,9 @@
 
 namespace nemo::launch {
 
+/// limits.wait_deadline.
+std::chrono::seconds wait_deadline(const JobConfig& job);
+
 /// What the office needs to know of the run.
 struct RunFacts {
   const JobConfig& job;
@@ -32,7 +36,8 @@ struct RunFacts {
 
 class HeadOffice {
  public:
-  /// Opens output and input and continues or starts the journal. `facts` and `tokenizer` must outlive it. Throws Error.
+  /// Opens output and input and continues or starts the journal. `facts` and `tokenizer` must outlive it.
+  /// Throws Error.
   HeadOffice(RunFacts facts, const Tokenizer& tokenizer);
 
   /// Whether any request is not done yet: weights are loaded only then.
@@ -41,7 +46,8 @@ class HeadOffice {
   /// Starts reading, recording and coordinating. Returns what the own lane calls between its steps.
   std::function<void()> open_for_business(dist::Communicator& world);
 
-  /// Waits until all lanes are done and everything is durable. Call once, after the own lane's engine has ended.
+  /// Waits until all lanes are done and everything is durable. Call once, after the own lane's engine has
+  /// ended.
   void wait_for_lanes();
 
   /// Writes results and manifest, prints the last lines. Returns the exit code.
@@ -51,6 +57,7 @@ class HeadOffice {
   void save_what_is_done() noexcept;
 
  private:
+  std::string stop_file() const { return folder_.path() + "/stop"; }
   PromptSource open_input();
   Identity identity() const;
   Manifest manifest(RunStatus status) const;
@@ -68,6 +75,8 @@ class HeadOffice {
   std::optional<Recorder> recorder_;
   std::optional<RequestReader> reader_;
   std::optional<Coordinator> coordinator_;
+  const std::chrono::steady_clock::time_point start_ =
+      std::chrono::steady_clock::now();  ///< limits.max_time counts
   StopReason stop_reason_ = StopReason::kNone;
   double run_seconds_ = 0;
 };

@@ -1,7 +1,6 @@
 #include "launch/job_runner.h"
 
 #include <algorithm>
-#include <csignal>
 #include <optional>
 
 #include "dist/comm/communicator.h"
@@ -13,6 +12,7 @@
 #include "launch/exit_codes.h"
 #include "launch/head_office.h"
 #include "launch/machine.h"
+#include "launch/stop_signals.h"
 #include "lib/config/job_config.h"
 #include "lib/config/model_config.h"
 #include "lib/text/tokenizer.h"
@@ -21,8 +21,8 @@ namespace nemo::launch {
 
 namespace {
 
-/// How long one rank waits for another while the job runs, before it says whom it waited for and ends the job.
-constexpr std::chrono::minutes kDeadline(5);
+/// How long one rank waits for another before the job file's limits.wait_deadline is known.
+constexpr std::chrono::minutes kStartDeadline(5);
 
 JobPhase& phase() {
   static JobPhase phase;
@@ -70,14 +70,15 @@ std::vector<std::string> all_hosts(dist::Communicator& world) {
 
 dist::SchedulerLimits scheduler_limits(const Setup& setup) {
   const dist::Plan& plan = setup.plan;
-  return {.max_sequences = plan.max_sequences,
-          .max_batch_tokens = plan.max_batch_tokens,
-          .prefill_chunk = plan.prefill_chunk,
-          .kv_pages = plan.kv_pages,
-          .needs_pages = std::ranges::any_of(setup.model.layers,
-                                             [](const LayerConfig& layer) { return layer.kind == LayerKind::kAttention; }),
-          .max_context = setup.model.max_position_embeddings,
-          .micro_batches = plan.layout.pipeline};
+  return {
+      .max_sequences = plan.max_sequences,
+      .max_batch_tokens = plan.max_batch_tokens,
+      .prefill_chunk = plan.prefill_chunk,
+      .kv_pages = plan.kv_pages,
+      .needs_pages = std::ranges::any_of(
+          setup.model.layers, [](const LayerConfig& layer) { return layer.kind == LayerKind::kAttention; }),
+      .max_context = setup.model.max_position_embeddings,
+      .micro_batches = plan.layout.pipeline};
 }
 
 /// Runs this rank's engine to its end; on lane heads with scheduler and line to the coordinator.
@@ -97,16 +98,16 @@ void run_engine(dist::Communicator& world, dist::ProcessGrid& grid, dist::Stage&
 
 }  // namespace
 
-const JobPhase& job_phase() { return phase(); }
+const JobPhase& job_phase() {
+  return phase();
+}
 
 int run_job(const CommandLine& line) {
-  dist::Communicator world = dist::Communicator::world(kDeadline);
-  const bool is_root = world.rank() == 0;
-  if (!is_root) {
-    // Rank 0 alone decides about a stop; a signal that reaches all ranks must not kill the others meanwhile.
-    for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) std::signal(signal, SIG_IGN);
-  }
-  const Setup setup = set_up(world, line);
+  dist::Communicator everybody = dist::Communicator::world(kStartDeadline);
+  const bool is_root = everybody.rank() == 0;
+  if (!is_root) ignore_signals();
+  const Setup setup = set_up(everybody, line);
+  dist::Communicator world = dist::Communicator::world(wait_deadline(setup.job));
   dist::ProcessGrid grid(world, setup.plan);
   const std::vector<std::string> hosts = all_hosts(world);
 

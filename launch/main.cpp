@@ -9,6 +9,7 @@
 #include "launch/inspect.h"
 #include "launch/job_runner.h"
 #include "launch/plan_command.h"
+#include "launch/stop_signals.h"
 
 namespace {
 
@@ -21,19 +22,23 @@ int exit_code_of(const Error& error) {
   return error.kind() == ErrorKind::kBadJob ? nemo::launch::kExitBadJob : nemo::launch::kExitFailed;
 }
 
-void print_error(const std::string& text) { std::cerr << "nemo-dist: " << text << '\n' << std::flush; }
+void print_error(const std::string& text) {
+  std::cerr << "nemo-dist: " << text << '\n' << std::flush;
+}
 
-/// While steps run, ranks stand at different places and cannot agree any more: whoever finds trouble says where and ends
-/// the job for all.
+/// While steps run, ranks stand at different places and cannot agree any more: whoever finds trouble says
+/// where and ends the job for all.
 [[noreturn]] void abort_run(const std::string& text) {
   const nemo::launch::JobPhase& phase = nemo::launch::job_phase();
-  print_error("rank " + std::to_string(phase.rank) + " on " + nemo::dist::MpiSession::host_name() + " (replica " +
-              std::to_string(phase.position.replica) + ", stage " + std::to_string(phase.position.stage) + ", lane " +
-              std::to_string(phase.position.lane) + ", step " + std::to_string(phase.step) + "): " + text);
+  print_error("rank " + std::to_string(phase.rank) + " on " + nemo::dist::MpiSession::host_name() +
+              " (replica " + std::to_string(phase.position.replica) + ", stage " +
+              std::to_string(phase.position.stage) + ", lane " + std::to_string(phase.position.lane) +
+              ", step " + std::to_string(phase.step) + "): " + text);
   nemo::dist::MpiSession::abort(nemo::launch::kExitFailed);
 }
 
 int run(int argc, char** argv, const CommandLine& line) {
+  nemo::launch::leave_at_signals();
   nemo::dist::MpiSession session(argc, argv);
   try {
     return nemo::launch::run_job(line);

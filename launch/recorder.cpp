@@ -1,11 +1,13 @@
 #include "launch/recorder.h"
 
+#include <unistd.h>
+
 #include <boost/asio.hpp>
 #include <csignal>
-#include <cstdlib>
 #include <filesystem>
 
 #include "launch/exit_codes.h"
+#include "launch/stop_signals.h"
 
 namespace nemo::launch {
 
@@ -14,6 +16,13 @@ namespace asio = boost::asio;
 namespace {
 /// How long a finished request may wait for the disk: one sync then covers all of that time.
 constexpr std::chrono::milliseconds kTick(200);
+constexpr std::chrono::seconds kWorkInterval(1);
+
+std::unordered_set<int64_t> begun_requests(const JournalIndex& index) {
+  std::unordered_set<int64_t> begun;
+  for (const auto& [request, sample] : index.in_progress()) begun.insert(request);
+  return begun;
+}
 }  // namespace
 
 struct Recorder::Loop {
@@ -27,6 +36,9 @@ Recorder::Recorder(JournalWriter journal, Progress& progress, RecorderOptions op
     : progress_(progress),
       options_(std::move(options)),
       journal_(std::move(journal)),
+      begun_(begun_requests(journal_->index())),
+      earlier_work_(journal_->index().work()),
+      noted_work_(earlier_work_),
       loop_(std::make_unique<Loop>()) {
   handle_signal();
   tick();
@@ -58,9 +70,42 @@ void Recorder::submit(Record record) {
   });
 }
 
-void Recorder::commit() {
+void Recorder::submit(SampleProgress progress) {
+  asio::post(loop_->io, [this, progress = std::move(progress)] {
+    guarded([&] {
+      const std::lock_guard lock(journal_mutex_);
+      journal_->append(progress);
+    });
+  });
+}
+
+std::vector<Output> Recorder::prior_outputs(int64_t index, int64_t num_samples) const {
+  if (!begun_.contains(index)) return {};
+  std::vector<Output> outputs(static_cast<size_t>(num_samples));
+  const std::lock_guard lock(journal_mutex_);
+  JournalReader reader = journal_->reader();
+  for (int64_t sample = 0; sample < num_samples; ++sample) {
+    if (auto progress = reader.read_progress(index, sample))
+      outputs[static_cast<size_t>(sample)] = std::move(progress->output);
+  }
+  return outputs;
+}
+
+void Recorder::note_work(Urgency urgency) {
+  const auto now = std::chrono::steady_clock::now();
+  if (urgency == Urgency::kCanWait && now - last_noted_ < kWorkInterval) return;
+  last_noted_ = now;
+  const WorkDone work{earlier_work_.prompt_tokens + progress_.prompt_tokens(),
+                      earlier_work_.output_tokens + progress_.output_tokens()};
+  if (work == noted_work_) return;
+  journal_->append(work);
+  noted_work_ = work;
+}
+
+void Recorder::commit(Urgency urgency) {
   guarded([&] {
     const std::lock_guard lock(journal_mutex_);
+    note_work(urgency);
     journal_->commit();
     progress_.set_done(journal_->index().num_done());
   });
@@ -74,9 +119,9 @@ void Recorder::tick() {
   loop_->timer.expires_after(kTick);
   loop_->timer.async_wait([this](const boost::system::error_code& error) {
     if (error) return;
-    commit();
+    commit(Urgency::kCanWait);
     progress_.show();
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start_;
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - options_.start;
     if (options_.max_time_s && elapsed.count() > *options_.max_time_s) stop(StopReason::kTimeLimit);
     std::error_code ignored;
     if (!options_.stop_file.empty() && std::filesystem::exists(options_.stop_file, ignored))
@@ -89,8 +134,8 @@ void Recorder::handle_signal() {
   loop_->signals.async_wait([this](const boost::system::error_code& error, int) {
     if (error) return;
     // mpirun kills us one second after SIGTERM: what is done must be on disk before anything else.
-    commit();
-    if (stop_reason_ != StopReason::kNone) std::_Exit(kExitStopped);
+    commit(Urgency::kNow);
+    if (stop_reason_ != StopReason::kNone) ::_exit(kExitStopped);
     stop(StopReason::kSignal);
     handle_signal();
   });
@@ -107,13 +152,15 @@ void Recorder::rethrow_if_failed() {
 }
 
 JournalWriter Recorder::finish() {
-  // Posted last, so everything submitted before is in the journal by then. Signals stay ours to the end of the process.
+  // Posted last, so everything submitted before is in the journal by then.
   asio::post(loop_->io, [this] {
     loop_->timer.cancel();
-    commit();
+    commit(Urgency::kNow);
     loop_->io.stop();
   });
   thread_.join();
+  loop_->signals.clear();
+  leave_at_signals();
   progress_.close();
   rethrow_if_failed();
   return std::move(*journal_);

@@ -1,6 +1,5 @@
 #include "dist/schedule/lane_client.h"
 
-#include "dist/schedule/lane_message.h"
 #include "lib/request/serialize.h"
 
 namespace nemo::dist {
@@ -13,14 +12,24 @@ constexpr std::chrono::milliseconds kReportInterval(200);
 void LaneClient::pump(Scheduler& scheduler) {
   if (before_pump_) before_pump_();
   while (auto incoming = world_.poll(Tag::kToLane)) handle(incoming->bytes, scheduler);
-  for (const Record& record : scheduler.take_finished())
-    world_.post(kCoordinatorRank, Tag::kToCoordinator, lane_message(ToCoordinator::kRecord, to_bytes(record)));
+  for (const Record& record : scheduler.take_finished()) send(ToCoordinator::kRecord, to_bytes(record));
   const int64_t missing = scheduler.wanted() - requested_;
   if (!exhausted_ && missing > 0) {
     requested_ += missing;
-    world_.post(kCoordinatorRank, Tag::kToCoordinator, lane_message(ToCoordinator::kWant, payload_of(missing)));
+    send(ToCoordinator::kWant, payload_of(missing));
   }
-  if (std::chrono::steady_clock::now() - last_report_ > kReportInterval) send_counters(scheduler);
+  if (std::chrono::steady_clock::now() - last_report_ < kReportInterval) return;
+  send_progress(scheduler, Scheduler::Saving::kWorthwhile);
+  send_counters(scheduler);
+}
+
+void LaneClient::send(ToCoordinator kind, std::string_view payload) {
+  world_.post(kCoordinatorRank, Tag::kToCoordinator, lane_message(kind, payload));
+}
+
+void LaneClient::send_progress(Scheduler& scheduler, Scheduler::Saving saving) {
+  for (const SampleProgress& progress : scheduler.take_progress(saving))
+    send(ToCoordinator::kProgress, to_bytes(progress));
 }
 
 void LaneClient::handle(std::string_view bytes, Scheduler& scheduler) {
@@ -35,6 +44,7 @@ void LaneClient::handle(std::string_view bytes, Scheduler& scheduler) {
       break;
     case ToLane::kStop:
       exhausted_ = stopped_ = true;
+      send_progress(scheduler, Scheduler::Saving::kEverything);
       scheduler.abandon();
       break;
   }
@@ -44,12 +54,12 @@ void LaneClient::send_counters(const Scheduler& scheduler) {
   last_report_ = std::chrono::steady_clock::now();
   const Scheduler::Counters counters = scheduler.counters();
   const LaneCounters report{counters.prompt_tokens, counters.output_tokens, counters.preemptions};
-  world_.post(kCoordinatorRank, Tag::kToCoordinator, lane_message(ToCoordinator::kCounters, payload_of(report)));
+  send(ToCoordinator::kCounters, payload_of(report));
 }
 
 void LaneClient::finish(const Scheduler& scheduler) {
   send_counters(scheduler);
-  world_.post(kCoordinatorRank, Tag::kToCoordinator, lane_message(ToCoordinator::kFinished));
+  send(ToCoordinator::kFinished, {});
 }
 
 }  // namespace nemo::dist

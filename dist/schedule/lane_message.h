@@ -1,5 +1,5 @@
-// What lane heads and the coordinator say to each other: one letter for the kind, then the value. Small enough to need no
-// more structure than that.
+// What lane heads and the coordinator say to each other: one letter for the kind, then the value. Small
+// enough to need no more structure than that.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,7 @@ namespace nemo::dist {
 enum class ToCoordinator : char {
   kWant = 'W',      ///< int64: so many requests more
   kRecord = 'R',    ///< Record: finished
+  kProgress = 'P',  ///< SampleProgress: to be saved
   kCounters = 'C',  ///< LaneCounters: alive, and how far
   kFinished = 'F',  ///< nothing: this lane will not ask or deliver any more
 };
@@ -21,7 +22,7 @@ enum class ToCoordinator : char {
 enum class ToLane : char {
   kRequest = 'Q',    ///< Request
   kExhausted = 'N',  ///< nothing: no request will come any more
-  kStop = 'S',       ///< nothing: forget what is not finished
+  kStop = 'S',       ///< nothing: give what is not finished as progress and forget it
 };
 
 /// Tokens since the start, for progress.

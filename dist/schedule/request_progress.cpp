@@ -76,12 +76,47 @@ RequestProgress::RequestProgress(int64_t ticket, Request request, const Schedule
   } else {
     outputs_.resize(static_cast<size_t>(std::max<int64_t>(request_.sampling.n, 0)));
     num_sequences_ = static_cast<int64_t>(outputs_.size());
+    is_saved_.resize(outputs_.size(), false);
+    request_.prior_outputs.resize(outputs_.size());
   }
   num_unfinished_ = num_sequences_;
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    if (request_.prior_outputs[i].finish_reason.empty()) continue;
+    is_saved_[i] = true;
+    finish_sample(static_cast<int64_t>(i), std::move(request_.prior_outputs[i]));
+  }
+}
+
+bool RequestProgress::is_sample_finished(int64_t index) const {
+  return request_.task == Task::kGenerate && !outputs_[static_cast<size_t>(index)].finish_reason.empty();
+}
+
+std::vector<SampledToken> RequestProgress::prior_tokens(int64_t index) const {
+  const Output& prior = request_.prior_outputs[static_cast<size_t>(index)];
+  std::vector<SampledToken> tokens(prior.token_ids.size());
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    tokens[i].token_id = prior.token_ids[i];
+    if (!prior.logprobs.empty()) tokens[i].logprob = prior.logprobs.at(i);
+    if (!prior.top_logprobs.empty()) tokens[i].top = prior.top_logprobs.at(i);
+  }
+  return tokens;
+}
+
+void RequestProgress::save_finished_samples(int64_t least_tokens, std::vector<SampleProgress>& saved) {
+  int64_t num_tokens = 0;
+  for (size_t i = 0; i < is_saved_.size(); ++i)
+    if (!is_saved_[i]) num_tokens += size_of(outputs_[i].token_ids);  // one that is running has none here
+  if (num_tokens < least_tokens) return;
+  for (size_t i = 0; i < is_saved_.size(); ++i) {
+    if (is_saved_[i] || outputs_[i].token_ids.empty()) continue;
+    saved.push_back({request_.index, static_cast<int64_t>(i), outputs_[i]});
+    is_saved_[i] = true;
+  }
 }
 
 int64_t RequestProgress::num_first_rows(int64_t index) const {
-  return request_.task == Task::kScore ? window(index).num_rows() : size_of(request_.prompt_ids);
+  if (request_.task == Task::kScore) return window(index).num_rows();
+  return size_of(request_.prompt_ids) + size_of(request_.prior_outputs[static_cast<size_t>(index)].token_ids);
 }
 
 int32_t RequestProgress::token(int64_t i) const {

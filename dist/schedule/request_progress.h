@@ -8,8 +8,9 @@
 #include <vector>
 
 #include "dist/schedule/scheduler.h"
-#include "lib/sampling/score_windows.h"
 #include "lib/request/request.h"
+#include "lib/sampling/sampler.h"
+#include "lib/sampling/score_windows.h"
 
 namespace nemo::dist {
 
@@ -22,12 +23,17 @@ std::optional<RequestError> find_refusal(const Request& request, const Scheduler
 class RequestProgress {
  public:
   /// `ticket` is the scheduler's own number for it. `request` has no refusal, unless it is to be refused
-  /// next.
+  /// next. Samples that its prior outputs finish are finished.
   RequestProgress(int64_t ticket, Request request, const SchedulerLimits& limits);
 
   const Request& request() const { return request_; }
   int64_t ticket() const { return ticket_; }
   int64_t num_sequences() const { return num_sequences_; }
+  int64_t num_unfinished() const { return num_unfinished_; }
+  /// Whether sequence `index` is a sample that is finished; windows never are.
+  bool is_sample_finished(int64_t index) const;
+  /// What an earlier run had drawn of sample `index`.
+  std::vector<SampledToken> prior_tokens(int64_t index) const;
   /// Rows with which sequence `index` starts.
   int64_t num_first_rows(int64_t index) const;
   const ScoreWindow& window(int64_t index) const { return windows_[static_cast<size_t>(index)]; }
@@ -42,6 +48,10 @@ class RequestProgress {
   /// One window of a score request is done.
   void finish_window() { --num_unfinished_; }
 
+  /// Adds the finished samples that are not saved yet to `saved`, if together they have at least
+  /// `least_tokens` tokens: those of a request of which other samples are running would be lost in a crash.
+  void save_finished_samples(int64_t least_tokens, std::vector<SampleProgress>& saved);
+
   bool is_finished() const { return num_unfinished_ == 0; }
   /// Uses the progress up.
   Record take_record();
@@ -54,6 +64,7 @@ class RequestProgress {
   int64_t num_sequences_ = 0;
   int64_t num_unfinished_ = 0;
   std::vector<Output> outputs_;
+  std::vector<bool> is_saved_;  ///< of each sample: that it is finished is in the journal
   std::vector<float> logprobs_;
   bool is_greedy_ = true;
 };

@@ -108,6 +108,13 @@ void RunningSet::remove(Sequence& sequence) {
   release(sequence);
 }
 
+void RunningSet::save(int64_t least_tokens, std::vector<SampleProgress>& saved) const {
+  for (const auto& sequence : by_slot_) {
+    if (sequence) sequence->save(least_tokens, saved);
+  }
+  for (const auto& [age, sequence] : preempted_) sequence->save(least_tokens, saved);
+}
+
 void RunningSet::clear() {
   for (auto& sequence : by_slot_) {
     if (sequence) release(*sequence);

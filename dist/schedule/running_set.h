@@ -69,6 +69,9 @@ class RunningSet {
   /// Ends a sequence that has nothing in flight.
   void remove(Sequence& sequence);
 
+  /// Sequence::save for all, running and preempted.
+  void save(int64_t least_tokens, std::vector<SampleProgress>& saved) const;
+
   /// Ends all.
   void clear();
 

@@ -12,14 +12,20 @@
 
 namespace nemo::dist {
 
+namespace {
+/// Tokens that are cheaper to draw again than to save early.
+constexpr int64_t kWorthSaving = 256;
+}  // namespace
+
 struct Scheduler::State {
   struct StepInFlight {
     int64_t step;
     std::vector<SegmentInFlight> segments;
   };
-  /// A request of which some sequences have not started; those before `next_index` have.
+  /// A request of which some sequences have not started; those before `next_index` have, or need not.
   struct Waiting {
     RequestProgress* progress;
+    int64_t num_left;
     int64_t next_index = 0;
   };
 
@@ -71,9 +77,9 @@ void Scheduler::add(Request request) {
     s.finished.push_back(progress.take_record());
     return;
   }
-  s.num_waiting += progress.num_sequences();
+  s.num_waiting += progress.num_unfinished();
   const auto place = s.requests.emplace(progress.ticket(), std::move(progress)).first;
-  s.waiting.push_back({&place->second});
+  s.waiting.push_back({&place->second, place->second.num_unfinished()});
 }
 
 int64_t Scheduler::wanted() const {
@@ -132,6 +138,15 @@ std::vector<Record> Scheduler::take_finished() {
   return std::exchange(state_->finished, {});
 }
 
+std::vector<SampleProgress> Scheduler::take_progress(Saving saving) {
+  State& s = *state_;
+  const int64_t least_tokens = saving == Saving::kEverything ? 1 : kWorthSaving;
+  std::vector<SampleProgress> saved;
+  s.running.save(least_tokens, saved);
+  for (auto& [ticket, progress] : s.requests) progress.save_finished_samples(least_tokens, saved);
+  return saved;
+}
+
 void Scheduler::abandon() {
   State& s = *state_;
   for (State::StepInFlight& step : s.in_flight) {
@@ -158,11 +173,12 @@ Sequence* Scheduler::State::start_next() {
   if (running.num_preempted() > 0) return running.resume_oldest();
   if (waiting.empty()) return nullptr;
   Waiting& next = waiting.front();
+  while (next.progress->is_sample_finished(next.next_index)) ++next.next_index;  // there is an unfinished one
   if (!running.has_room(next.progress->num_first_rows(next.next_index))) return nullptr;
   auto sequence = std::make_unique<Sequence>(*next.progress, next.next_index++, next_age++, limits,
                                              end_of_text, tokenizer);
-  if (next.next_index == next.progress->num_sequences()) waiting.pop_front();
   --num_waiting;
+  if (--next.num_left == 0) waiting.pop_front();
   return &running.start(std::move(sequence));
 }
 

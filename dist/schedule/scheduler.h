@@ -61,6 +61,14 @@ class Scheduler {
   /// Requests finished since the last call.
   std::vector<Record> take_finished();
 
+  /// Which unfinished work take_progress gives.
+  enum class Saving {
+    kWorthwhile,  ///< long outputs that have grown much since the last time
+    kEverything,  ///< whatever has grown: a stop was asked for
+  };
+  /// What is to be saved of the requests under way; the same tokens are not given twice for nothing.
+  std::vector<SampleProgress> take_progress(Saving saving);
+
   /// Forgets everything that is not finished (a stop was asked for). In-flight results may still be applied.
   void abandon();
 

@@ -16,7 +16,9 @@ Sequence::Sequence(RequestProgress& progress, int64_t index, int64_t age, const 
     return;
   }
   key_ = make_sampling_key(progress.request(), index, end_of_text.eos_token_ids);
-  completion_.emplace(key_, limits.max_context, tokenizer);
+  const std::vector<SampledToken> prior = progress.prior_tokens(index);
+  completion_.emplace(key_, limits.max_context, tokenizer, prior);
+  num_saved_ = static_cast<int64_t>(prior.size());
   // What ends a text is decided here; the last stage need not know it.
   key_.params.stop.clear();
   key_.params.stop_token_ids.clear();
@@ -84,6 +86,17 @@ bool Sequence::apply_sample(const SegmentResult& result) {
   if (completion_->push(*result.sampled) == CompletionStatus::kRunning) return false;
   progress_.finish_sample(index_, completion_->take());
   return true;
+}
+
+void Sequence::save(int64_t least_tokens, std::vector<SampleProgress>& saved) {
+  if (is_score()) return;
+  const auto num_tokens = static_cast<int64_t>(completion_->token_ids().size());
+  const int64_t num_new = num_tokens - num_saved_;
+  if (num_new < least_tokens || (least_tokens > 1 && num_new < num_saved_ / 4)) return;
+  SampleProgress& progress =
+      saved.emplace_back(SampleProgress{progress_.request().index, index_, completion_->output()});
+  progress.output.text.clear();  // follows from the tokens
+  num_saved_ = num_tokens;
 }
 
 void Sequence::restart() {

@@ -44,6 +44,11 @@ class Sequence {
   /// The result of the oldest segment that is due. True if the sequence is done; its progress knows.
   bool apply(const SegmentResult& result);
 
+  /// Adds what is drawn so far to `saved` if `least_tokens` tokens were drawn since the last time. A long
+  /// output must have grown by a quarter besides, so that all its saves together are a few times its length,
+  /// not its square; unless `least_tokens` is 1: the last occasion.
+  void save(int64_t least_tokens, std::vector<SampleProgress>& saved);
+
   /// Its state is gone: all rows must be composed again, drawn tokens included.
   void restart();
 
@@ -64,6 +69,7 @@ class Sequence {
   std::optional<Completion> completion_;
   int64_t num_composed_ = 0;
   int64_t num_scored_ = 0;
+  int64_t num_saved_ = 0;  ///< drawn tokens that are in the journal
 };
 
 }  // namespace nemo::dist

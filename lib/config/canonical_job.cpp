@@ -58,9 +58,8 @@ std::string sampling_yaml(const SamplingParams& sampling) {
 
 std::string canonical_job_yaml(const JobConfig& config) {
   return std::string("task: ") + (config.task == Task::kGenerate ? "generate" : "score") +
-         "\nmodel:\n  path: " + quoted(config.model_path) +
-         "\n  dtype: " + (config.dtype == ActivationType::kBFloat16 ? "bfloat16" : "float32") +
-         "\ninput:\n  path: " + list(all_quoted(config.input_paths)) + "\n" + sampling_yaml(config.sampling);
+         "\nmodel:\n  dtype: " + (config.dtype == ActivationType::kBFloat16 ? "bfloat16" : "float32") + "\n" +
+         sampling_yaml(config.sampling);
 }
 
 }  // namespace nemo

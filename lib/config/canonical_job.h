@@ -8,8 +8,9 @@
 
 namespace nemo {
 
-/// Valid YAML: task, model (path and dtype), input and sampling, every key present, numbers in their shortest
-/// exact form.
+/// Valid YAML: task, model.dtype and sampling, every key present, numbers in their shortest exact form. No
+/// paths: a folder that moved holds the same job, and what model and input contain has fingerprints of its
+/// own.
 std::string canonical_job_yaml(const JobConfig& config);
 
 }  // namespace nemo

@@ -28,6 +28,7 @@ struct EngineConfig {
 struct LimitsConfig {
   std::optional<double> max_time_s;     ///< none = no limit
   std::optional<int64_t> memory_bytes;  ///< per rank; auto = this host's free memory divided by its ranks
+  double wait_deadline_s = 300;         ///< longest that one rank waits for another while steps run
 };
 
 enum class ActivationType : uint8_t { kBFloat16, kFloat32 };
@@ -46,8 +47,8 @@ struct JobConfig {
   SamplingParams sampling;
   EngineConfig engine;
   LimitsConfig limits;
-  std::string canonical_yaml;  ///< what decides the results (model, input, sampling, task, dtype), in one
-                               ///< fixed spelling
+  std::string canonical_yaml;  ///< what decides the results besides the contents of model and input (task,
+                               ///< dtype, sampling), in one fixed spelling
 };
 
 /// Reads `path`, applies `overrides` ("a.b=value", later ones win), validates. Relative paths are relative to

@@ -45,6 +45,13 @@ void set_name(const JobValue& value, JobConfig& config) {
   if (has_control || config.name.size() > 128) value.fail("must be one line of at most 128 bytes", "");
 }
 
+// Waits are counted in whole seconds; less than one would call every slow step a failure.
+void set_wait_deadline(const JobValue& value, JobConfig& config) {
+  const std::optional<double> seconds = value.duration_or_none();
+  if (!seconds || *seconds < 1) value.fail("must be a time of at least one second, like 90s or 5m", "");
+  config.limits.wait_deadline_s = *seconds;
+}
+
 using Value = const JobValue&;
 using Job = JobConfig&;
 
@@ -115,6 +122,8 @@ constexpr auto kKeys = std::to_array<JobKey>({
     {"limits.memory", "auto | size like 20GiB", "auto",
      "of each rank; auto = its share of the host's free memory",
      [](Value v, Job job) { job.limits.memory_bytes = v.size_or_auto(); }},
+    {"limits.wait_deadline", "time like 90s", "5m",
+     "longest wait of one rank for another before the job ends", set_wait_deadline},
 });
 
 /// "sampling" of "sampling.top_p"; "" of "name".

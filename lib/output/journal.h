@@ -8,7 +8,8 @@
 //             {"segment": number, "identity": [[name, value], ...]}
 //   record    u32 magic, u32 payload size, u32 kind, u32 sample, i64 index, u64 traits, u64 durable,
 //             u64 checksum of the payload (seeded with the index), u64 checksum of the record's header so far
-//             (seeded with segment and offset), payload: to_bytes(Record)
+//             (seeded with segment and offset), payload: to_bytes(Record); of kind "work": two i64, see
+//             WorkDone
 //
 // `durable` is how many bytes of the segment had been synced when the record was written. It tells a torn
 // tail from damage: a bad record that a later record knows to have been durable is damage and an error; a bad
@@ -35,15 +36,6 @@ using Identity = std::vector<std::pair<std::string, std::string>>;
 
 /// Whether an existing journal is thrown away (`--fresh`) or continued.
 enum class Fresh { kNo, kYes };
-
-/// A generation under way, so that a crash does not cost a long one: sample `sample` of request `index` as
-/// far as it has come. Later progress of the same sample replaces earlier progress.
-struct Progress {
-  int64_t index = 0;
-  int64_t sample = 0;
-  Output output;  ///< what there is so far; finish_reason is empty while the sample is running
-  bool operator==(const Progress&) const = default;
-};
 
 struct JournalOptions {
   int64_t segment_bytes = int64_t{256}
@@ -78,7 +70,7 @@ class JournalReader {
 
   /// Checks the checksums again. Throws Error if `index` is not done or its record has been damaged.
   Record read(int64_t index);
-  std::optional<Progress> read_progress(int64_t index, int64_t sample);
+  std::optional<SampleProgress> read_progress(int64_t index, int64_t sample);
 
  private:
   Record read_at_location(const JournalLocation& location, int64_t index);
@@ -108,7 +100,8 @@ class JournalWriter {
   /// large or the segment is full. Throws Error; a record of an index that is done or buffered already breaks
   /// an invariant.
   void append(const Record& record);
-  void append(const Progress& progress);
+  void append(const SampleProgress& progress);
+  void append(const WorkDone& work);
 
   /// Writes the buffer and syncs it: afterwards everything appended is durable. One call for many records is
   /// the point of it; call it at least once a second so that no more work than that is at risk. On a full
@@ -134,6 +127,7 @@ class JournalWriter {
     int64_t sample;
     JournalLocation location;
     RecordTraits traits;
+    WorkDone work;  ///< of that kind
   };
 
   JournalWriter(FolderLock lock, Identity identity, JournalOptions options);

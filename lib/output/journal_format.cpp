@@ -146,6 +146,19 @@ std::optional<RecordHeader> decode_record_header(std::string_view bytes, const J
   return header;
 }
 
+std::string encode_work(const WorkDone& work) {
+  std::string bytes;
+  put(bytes, work.prompt_tokens);
+  put(bytes, work.output_tokens);
+  return bytes;
+}
+
+WorkDone decode_work(std::string_view payload) {
+  NEMO_CHECK(payload.size() == 2 * sizeof(int64_t),
+             "a count of work of " + std::to_string(payload.size()) + " bytes");
+  return {get<int64_t>(payload, 0), get<int64_t>(payload, sizeof(int64_t))};
+}
+
 bool payload_is_whole(const RecordHeader& header, std::string_view payload) {
   return payload.size() == header.payload_bytes &&
          checksum(payload, static_cast<uint64_t>(header.index)) == header.payload_checksum;

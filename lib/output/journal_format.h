@@ -22,7 +22,7 @@ constexpr int64_t kRecordHeaderBytes = 56;
 /// bits count.
 constexpr int64_t kMaxPayloadBytes = int64_t{1} << 30;
 
-enum RecordKind : uint32_t { kFinished = 1, kProgress = 2 };
+enum RecordKind : uint32_t { kFinished = 1, kProgress = 2, kWork = 3 };
 
 /// The fields of a record's header, without magic and checksum of itself.
 struct RecordHeader {
@@ -54,6 +54,10 @@ std::optional<SegmentHeader> decode_segment_header(std::string_view bytes, int64
 std::string encode_record_header(const RecordHeader& header, const JournalLocation& location);
 /// Nothing if the bytes are not the header of a record that was written at just this place.
 std::optional<RecordHeader> decode_record_header(std::string_view bytes, const JournalLocation& location);
+/// The payload of a record of kind kWork. Decoding throws Error for bytes of another size.
+std::string encode_work(const WorkDone& work);
+WorkDone decode_work(std::string_view payload);
+
 bool payload_is_whole(const RecordHeader& header, std::string_view payload);
 
 }  // namespace nemo::journal_format

@@ -34,6 +34,14 @@ struct RecordTraits {
   bool operator==(const RecordTraits&) const = default;
 };
 
+/// What all runs of a job have computed so far, abandoned work included: so the end can tell how much was
+/// computed again after interruptions. Runs that were killed wrote their last one up to a second before.
+struct WorkDone {
+  int64_t prompt_tokens = 0;  ///< rows of prompts, and of outputs that were rebuilt
+  int64_t output_tokens = 0;  ///< drawn or scored
+  bool operator==(const WorkDone&) const = default;
+};
+
 RecordTraits traits_of(const Record& record);
 
 /// Which requests are done and where their records lie: 8 bytes a request index, in pages of 64 KiB that are
@@ -62,6 +70,10 @@ class JournalIndex {
   /// (index, sample) of every generation with progress and no finished record, in order.
   std::vector<std::pair<int64_t, int64_t>> in_progress() const;
 
+  /// The latest one.
+  void set_work(const WorkDone& work) { work_ = work; }
+  const WorkDone& work() const { return work_; }
+
   int64_t num_done() const { return num_done_; }
   int64_t num_errors() const { return num_errors_; }
   /// The union over all records: true if any has it, the largest top_k.
@@ -80,6 +92,7 @@ class JournalIndex {
   int64_t num_done_ = 0;
   int64_t num_errors_ = 0;
   RecordTraits traits_;
+  WorkDone work_;
 };
 
 }  // namespace nemo

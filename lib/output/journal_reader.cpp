@@ -70,12 +70,12 @@ Record JournalReader::read(int64_t index) {
   return read_at_location(*location, index);
 }
 
-std::optional<Progress> JournalReader::read_progress(int64_t index, int64_t sample) {
+std::optional<SampleProgress> JournalReader::read_progress(int64_t index, int64_t sample) {
   const auto location = index_->find_progress(index, sample);
   if (!location) return std::nullopt;
   Record record = read_at_location(*location, index);
   NEMO_CHECK(record.outputs.size() == 1, "progress of request " + std::to_string(index));
-  return Progress{index, sample, std::move(record.outputs.front())};
+  return SampleProgress{index, sample, std::move(record.outputs.front())};
 }
 
 }  // namespace nemo

@@ -76,8 +76,11 @@ bool is_vouched_for(WindowReader& file, int64_t segment, int64_t bad_offset) {
                   std::to_string(offset) + " '" + path + "'; or start over with --fresh");
 }
 
-void enter(JournalIndex& index, const format::RecordHeader& header, const JournalLocation& location) {
-  if (header.kind == format::kProgress) {
+void enter(JournalIndex& index, const format::RecordHeader& header, std::string_view payload,
+           const JournalLocation& location) {
+  if (header.kind == format::kWork) {
+    index.set_work(format::decode_work(payload));
+  } else if (header.kind == format::kProgress) {
     index.insert_progress(header.index, header.sample, location);
   } else {
     index.insert(header.index, location, header.traits);
@@ -90,11 +93,9 @@ int64_t scan_records(WindowReader& file, int64_t segment, int64_t offset, Journa
     const auto header =
         format::decode_record_header(file.view(offset, format::kRecordHeaderBytes), {segment, offset});
     if (!header) return offset;
-    if (!format::payload_is_whole(*header,
-                                  file.view(offset + format::kRecordHeaderBytes, header->payload_bytes))) {
-      return offset;
-    }
-    enter(index, *header, {segment, offset});
+    const std::string_view payload = file.view(offset + format::kRecordHeaderBytes, header->payload_bytes);
+    if (!format::payload_is_whole(*header, payload)) return offset;
+    enter(index, *header, payload, {segment, offset});
     offset += format::kRecordHeaderBytes + header->payload_bytes;
   }
   return offset;

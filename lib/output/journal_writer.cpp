@@ -132,13 +132,18 @@ void JournalWriter::append(const Record& record) {
   pending_indexes_.insert(record.index);
 }
 
-void JournalWriter::append(const Progress& progress) {
+void JournalWriter::append(const SampleProgress& progress) {
   NEMO_CHECK(progress.sample >= 0 && progress.sample <= std::numeric_limits<uint32_t>::max(),
              "sample " + std::to_string(progress.sample));
   Record record;  // the same bytes as a finished one, so that there is one form to read
   record.index = progress.index;
   record.outputs.push_back(progress.output);
   append_payload(format::kProgress, progress.index, progress.sample, traits_of(record), to_bytes(record));
+}
+
+void JournalWriter::append(const WorkDone& work) {
+  append_payload(format::kWork, 0, 0, {}, format::encode_work(work));
+  pending_.back().work = work;
 }
 
 void JournalWriter::append_payload(uint32_t kind, int64_t index, int64_t sample, const RecordTraits& traits,
@@ -167,7 +172,7 @@ void JournalWriter::append_payload(uint32_t kind, int64_t index, int64_t sample,
                                     .payload_checksum = checksum(payload, static_cast<uint64_t>(index))};
   buffer_ += format::encode_record_header(header, location);
   buffer_ += payload;
-  pending_.push_back({kind, index, sample, location, traits});
+  pending_.push_back({kind, index, sample, location, traits, {}});
 }
 
 void JournalWriter::commit() {
@@ -196,7 +201,9 @@ void JournalWriter::write_buffer() {
 
 void JournalWriter::publish_pending() {
   for (const Pending& pending : pending_) {
-    if (pending.kind == format::kProgress) {
+    if (pending.kind == format::kWork) {
+      index_->set_work(pending.work);
+    } else if (pending.kind == format::kProgress) {
       index_->insert_progress(pending.index, pending.sample, pending.location);
     } else {
       index_->insert(pending.index, pending.location, pending.traits);

@@ -37,7 +37,9 @@ Json counts_of(const Manifest& m) {
           {"errors", m.totals.errors},
           {"outputs", m.totals.outputs},
           {"prompt_tokens", m.totals.prompt_tokens},
-          {"output_tokens", m.totals.output_tokens}};
+          {"output_tokens", m.totals.output_tokens},
+          {"computed_tokens", m.computed_tokens},
+          {"recomputed_tokens", m.recomputed_tokens}};
 }
 
 Json layout_of(const LayoutSummary& layout) {

@@ -41,8 +41,11 @@ struct Manifest {
   Guarantee guarantee;
   int64_t num_requests = 0;
   int64_t num_done = 0;
-  int64_t num_resumed = 0;  ///< of num_done: found in the journal at start
-  ResultTotals totals;      ///< of what is done
+  int64_t num_resumed = 0;      ///< of num_done: found in the journal at start
+  ResultTotals totals;          ///< of what is done
+  int64_t computed_tokens = 0;  ///< by all runs so far: rows of prompts and tokens drawn or scored
+  int64_t recomputed_tokens =
+      0;  ///< of them: once complete, those that an undisturbed run would not have needed
   LayoutSummary layout;
   std::vector<std::pair<std::string, std::string>> versions;  ///< (component, version)
   std::vector<std::pair<std::string, double>> timings_s;      ///< (phase, seconds)

@@ -87,12 +87,15 @@ struct ResultTotals {
   int64_t outputs = 0;
   int64_t prompt_tokens = 0;
   int64_t output_tokens = 0;  ///< score: the scored tokens
+  int64_t needed_tokens = 0;  ///< rows of prompts and tokens drawn or scored in an undisturbed run
   bool operator==(const ResultTotals&) const = default;
 };
 
-/// Gives the records of requests 0 .. num_requests - 1 to every writer, in order, then publishes all. Throws
-/// Error, with nothing renamed, if a request is not done.
+/// Gives the records of requests 0 .. num_requests - 1 to every writer, in order, then publishes all.
+/// `max_context` is the model's, for counting the windows of long scored texts. Throws Error, with nothing
+/// renamed, if a request is not done.
 ResultTotals write_results(JournalReader& journal, int64_t num_requests,
-                           const std::vector<std::unique_ptr<ResultWriter>>& writers);
+                           const std::vector<std::unique_ptr<ResultWriter>>& writers,
+                           int64_t max_context = INT64_MAX);
 
 }  // namespace nemo

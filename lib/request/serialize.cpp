@@ -16,6 +16,7 @@ static_assert(sizeof(TokenLogprob) == 8, "token id and logprob are written as th
 
 constexpr uint8_t kRequestKind = 'Q';
 constexpr uint8_t kRecordKind = 'R';
+constexpr uint8_t kProgressKind = 'P';
 constexpr uint8_t kVersion = 1;
 
 class ByteWriter {
@@ -185,12 +186,19 @@ void each_field(Fields& e, Codec&& codec) {
 template <class Codec, class Fields>
 requires std::is_same_v<std::remove_const_t<Fields>, Request>
 void each_field(Fields& r, Codec&& codec) {
-  codec(r.index, r.id, r.task, r.form, r.prompt_ids, r.continuation_ids, r.sampling, r.metadata_json);
+  codec(r.index, r.id, r.task, r.form, r.prompt_ids, r.continuation_ids, r.sampling, r.metadata_json,
+        r.prior_outputs);
 }
 template <class Codec, class Fields>
 requires std::is_same_v<std::remove_const_t<Fields>, Record>
 void each_field(Fields& r, Codec&& codec) {
   codec(r.index, r.id, r.task, r.form, r.num_prompt_tokens, r.outputs, r.score, r.error, r.metadata_json);
+}
+
+template <class Codec, class Fields>
+requires std::is_same_v<std::remove_const_t<Fields>, SampleProgress>
+void each_field(Fields& p, Codec&& codec) {
+  codec(p.index, p.sample, p.output);
 }
 
 template <class T>
@@ -251,11 +259,17 @@ std::string to_bytes(const Request& request) {
 std::string to_bytes(const Record& record) {
   return encode(kRecordKind, record);
 }
+std::string to_bytes(const SampleProgress& progress) {
+  return encode(kProgressKind, progress);
+}
 Request request_from_bytes(std::string_view bytes) {
   return decode<Request>(kRequestKind, bytes);
 }
 Record record_from_bytes(std::string_view bytes) {
   return decode<Record>(kRecordKind, bytes);
+}
+SampleProgress sample_progress_from_bytes(std::string_view bytes) {
+  return decode<SampleProgress>(kProgressKind, bytes);
 }
 
 }  // namespace nemo

@@ -17,11 +17,13 @@ namespace nemo {
 /// `request` has 2^32 elements or more.
 std::string to_bytes(const Request& request);
 std::string to_bytes(const Record& record);
+std::string to_bytes(const SampleProgress& progress);
 
 /// Throw Error on bytes that `to_bytes` cannot have made: another version, a count larger than what is left,
 /// a value outside its enumeration, bytes left over. Counts are checked before memory is taken, so that bad
 /// bytes cannot take more than a small multiple of their own size.
 Request request_from_bytes(std::string_view bytes);
 Record record_from_bytes(std::string_view bytes);
+SampleProgress sample_progress_from_bytes(std::string_view bytes);
 
 }  // namespace nemo

@@ -53,7 +53,10 @@ int run_tests(const nemo::dist::MpiSession& session) {
   if (session.world_size() > 1) listeners.Append(new FatalFailureEnder);
   const int64_t mine = RUN_ALL_TESTS();
   auto world = nemo::dist::Communicator::world(std::chrono::minutes(1));
-  return static_cast<int>(world.all_max({&mine, 1}, "the ranks to agree on the test's outcome").front());
+  const int64_t all = world.all_max({&mine, 1}, "the ranks to agree on the test's outcome").front();
+  if (session.world_rank() == 0 && mine != all)
+    std::cout << "FAILED on another rank, see above\n" << std::flush;
+  return static_cast<int>(all);
 }
 
 }  // namespace

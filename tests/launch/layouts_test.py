@@ -136,8 +136,7 @@ class Bench:
         """Runs one combination; None, or what differs."""
         workload = self.workloads[c["workload"]]
         expected_jsonl, expected_h5 = self.expected(workload)
-        parallel = {key: c[key] for key in ("replicas", "pipeline", "expert")}
-        parallel["threads"] = c.get("threads", 1)
+        parallel = {key: c[key] for key in ("replicas", "pipeline", "expert", "threads") if key in c}
         engine = {key: c[key] for key in ("max_sequences", "max_batch_tokens", "prefill_chunk") if key in c}
         memory = self.least_memory(name, workload, c, parallel, engine) if c.get("pressure") else None
         job = self.job_file(name, workload, c.get("order"), parallel, engine, memory)
@@ -168,6 +167,7 @@ def difference(expected, actual):
 
 
 def combination(workload, layout, keys):
+    """Without threads: as many as the plan wants."""
     replicas, pipeline, expert = layout
     return {"workload": workload, "np": replicas * pipeline * expert, "replicas": replicas, "pipeline": pipeline,
             "expert": expert, **keys}
@@ -188,6 +188,8 @@ def random_combination(bench, draw):
     keys.update({"max_sequences": sequences} if sequences else {})
     keys.update({"max_batch_tokens": rows} if rows else {})
     keys.update({"prefill_chunk": min(chunk, rows or chunk)} if chunk else {})
+    if draw.random() < 0.1:
+        return {"workload": workload.name, "np": np, **keys}  # the planner's own layout
     if draw.random() < 0.3:
         keys["order"] = draw.randrange(1000)
     if sequences and sequences > 3 and workload.name.startswith("pressure") and draw.random() < 0.8:

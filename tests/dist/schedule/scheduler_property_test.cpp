@@ -131,10 +131,11 @@ class Driver {
   Driver(const SchedulerLimits& limits, uint32_t seed)
       : limits_(limits), random_(seed), lane_(limits), scheduler_(limits, {kEos}, letter_tokenizer()) {}
 
-  std::map<int64_t, Record> run(const std::vector<Request>& requests) {
+  /// To the end, or for `most_turns`.
+  std::map<int64_t, Record> run(const std::vector<Request>& requests, int64_t most_turns = INT64_MAX) {
     const bool all_at_once = random_() % 2 == 0;
     size_t num_added = 0;
-    while (num_added < requests.size() || !scheduler_.idle()) {
+    for (int64_t i = 0; i < most_turns && (num_added < requests.size() || !scheduler_.idle()); ++i) {
       while (num_added < requests.size() && (all_at_once || scheduler_.wanted() > 0)) {
         scheduler_.add(requests[num_added++]);
       }
@@ -147,7 +148,7 @@ class Driver {
     return std::move(records_);
   }
 
-  const Scheduler& scheduler() const { return scheduler_; }
+  Scheduler& scheduler() { return scheduler_; }
 
  private:
   void turn() {
@@ -196,6 +197,42 @@ TEST(SchedulerProperty, EveryRequestGetsTheAnswerItWouldGetAlone) {
     num_preemptions += counters.preemptions;
   }
   EXPECT_GT(num_preemptions, 300);  // else the limits above test nothing of it
+}
+
+// What was saved of a request, at whatever moment, on whatever lane, its next run goes on from.
+TEST(SchedulerProperty, InterruptedRequestsGetTheSameAnswer) {
+  int64_t num_unfinished = 0, num_finished = 0;
+  for (uint32_t seed = 0; seed < 200; ++seed) {
+    Random random(seed);
+    SchedulerLimits limits = random_limits(random);
+    const int64_t max_context = limits.max_context;
+    std::vector<Request> requests;
+    for (int64_t i = 0; i < 8; ++i)
+      requests.push_back(seed % 2 == 0 ? growing_request(random, i, max_context)
+                                       : random_request(random, i, max_context));
+    std::vector<Request> left = requests;
+    std::map<int64_t, Record> records;
+    for (int64_t run = 0; run < 4; ++run) {
+      Driver driver(limits, seed + static_cast<uint32_t>(run));
+      records.merge(driver.run(left, run < 3 ? between(random, 1, 400) : INT64_MAX));
+      std::erase_if(left, [&](const Request& request) { return records.contains(request.index); });
+      for (SampleProgress& saved : driver.scheduler().take_progress(Scheduler::Saving::kEverything)) {
+        (saved.output.finish_reason.empty() ? num_unfinished : num_finished) += 1;
+        const auto request = std::ranges::find(left, saved.index, &Request::index);
+        ASSERT_TRUE(request != left.end());
+        request->prior_outputs.resize(static_cast<size_t>(request->sampling.n));
+        request->prior_outputs[static_cast<size_t>(saved.sample)] = std::move(saved.output);
+      }
+      limits = random_limits(random);
+      limits.max_context = max_context;
+    }
+    ASSERT_EQ(records.size(), requests.size()) << "seed " << seed;
+    for (const Request& request : requests)
+      ASSERT_TRUE(records.at(request.index) == sequential_answer(request, max_context))
+          << "seed " << seed << ", " << request.id;
+  }
+  EXPECT_GT(num_unfinished, 500);
+  EXPECT_GT(num_finished, 50);
 }
 
 // Enough of everything to see quadratic behaviour as a timeout.

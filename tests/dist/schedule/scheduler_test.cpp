@@ -332,5 +332,39 @@ TEST(Scheduler, SendsNoStopStringsToTheStages) {
   EXPECT_EQ(key.end_token_ids, (std::vector<int32_t>{5, kEnd}));
 }
 
+// Rebuilding costs rows, not draws: the tokens of an earlier run are prefilled.
+TEST(Scheduler, ARequestGoesOnFromItsPriorTokens) {
+  Scheduler scheduler = make({.prefill_chunk = 4});
+  Request request = prompt(0, 3, {.max_tokens = 5, .n = 3});
+  request.prior_outputs = {
+      {.token_ids = {5, 6}}, {.text = "x", .token_ids = {7}, .finish_reason = "stop"}, {}};
+  scheduler.add(std::move(request));
+  EXPECT_EQ(scheduler.counters().queued, 2) << "the second sample is finished";
+  EXPECT_EQ(turn(scheduler, 0), "0@0+4p1");
+  for (int64_t step = 1; !scheduler.idle(); ++step) turn(scheduler, step);
+  const std::vector<Record> records = scheduler.take_finished();
+  ASSERT_EQ(records.size(), 1u);
+  EXPECT_EQ(records[0].outputs[0].token_ids, (std::vector<int32_t>{5, 6, 0, 0, 0}));
+  EXPECT_EQ(records[0].outputs[1].text, "x");
+  EXPECT_EQ(records[0].outputs[2].token_ids.size(), 5u);
+  EXPECT_EQ(scheduler.counters().output_tokens, 3 + 5);
+}
+
+// Saves of a long output together are a few times its length.
+TEST(Scheduler, LongOutputsAreSavedNowAndThen) {
+  Scheduler scheduler = make({.kv_pages = 200});
+  scheduler.add(prompt(0, 1, {.max_tokens = 4000, .ignore_eos = true}));
+  std::vector<size_t> sizes;
+  for (int64_t step = 0; !scheduler.idle(); ++step) {
+    turn(scheduler, step);
+    for (const SampleProgress& saved : scheduler.take_progress(Scheduler::Saving::kWorthwhile)) {
+      EXPECT_EQ(saved.index, 0);
+      EXPECT_TRUE(saved.output.text.empty());
+      sizes.push_back(saved.output.token_ids.size());
+    }
+  }
+  EXPECT_EQ(sizes, (std::vector<size_t>{256, 512, 768, 1024, 1280, 1600, 2000, 2500, 3125, 3906}));
+}
+
 }  // namespace
 }  // namespace nemo::dist

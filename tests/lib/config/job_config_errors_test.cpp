@@ -41,7 +41,7 @@ TEST(UnknownKeys, NameTheNearest) {
   EXPECT_EQ(refuse_line("engine: {max_tokens: 1}"),
             "job.yaml:4: engine.max_tokens: unknown key (did you mean 'sampling.max_tokens'?)");
   EXPECT_EQ(refuse_line("limits: {zzzzzzzz: 1}"),
-            "job.yaml:4: limits.zzzzzzzz: unknown key (known in limits: max_time, memory)");
+            "job.yaml:4: limits.zzzzzzzz: unknown key (known in limits: max_time, memory, wait_deadline)");
   EXPECT_EQ(refuse_line("zzzzzzzz: 1"),
             "job.yaml:4: zzzzzzzz: unknown key (known: name, task, model, parallel, input, output, sampling, "
             "engine, limits)");
@@ -106,6 +106,8 @@ INSTANTIATE_TEST_SUITE_P(
         WrongValue{
             "limits: {max_time: soon}",
             "limits.max_time: must be none or a time of at most ten years, like 2h30m or 90s, not 'soon'"},
+        WrongValue{"limits: {wait_deadline: none}",
+                   "limits.wait_deadline: must be a time of at least one second, like 90s or 5m"},
         WrongValue{
             "limits: {memory: 20}",
             "limits.memory: must be auto or a size of at least 16MiB with its unit, like 20GiB, not '20'"},

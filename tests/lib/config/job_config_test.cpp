@@ -32,6 +32,7 @@ TEST_F(JobConfigTest, EveryKeyHasItsDefault) {
   EXPECT_FALSE(job.parallel.pipeline || job.parallel.expert || job.parallel.replicas || job.parallel.threads);
   EXPECT_FALSE(job.engine.max_sequences || job.engine.max_batch_tokens || job.engine.prefill_chunk);
   EXPECT_FALSE(job.limits.max_time_s || job.limits.memory_bytes);
+  EXPECT_EQ(job.limits.wait_deadline_s, 300.0);
 }
 
 TEST_F(JobConfigTest, TheDefaultsOfTheTableAreTheDefaults) {
@@ -53,6 +54,7 @@ TEST_F(JobConfigTest, TheDefaultsOfTheTableAreTheDefaults) {
   EXPECT_EQ(given.canonical_yaml, left_out.canonical_yaml);
   EXPECT_EQ(given.sampling, left_out.sampling);
   EXPECT_FALSE(given.limits.max_time_s || given.limits.memory_bytes || given.parallel.pipeline);
+  EXPECT_EQ(given.limits.wait_deadline_s, left_out.limits.wait_deadline_s);
 }
 
 TEST_F(JobConfigTest, ReadsEveryKey) {
@@ -81,7 +83,7 @@ sampling:
   ignore_eos: true
   logprobs: 5
 engine: {max_sequences: 64, max_batch_tokens: 512, prefill_chunk: 256}
-limits: {max_time: 2h30m, memory: 20GiB}
+limits: {max_time: 2h30m, memory: 20GiB, wait_deadline: 1m30s}
 )");
   EXPECT_EQ(job.name, "two words");
   EXPECT_EQ(job.task, Task::kScore);
@@ -116,6 +118,7 @@ limits: {max_time: 2h30m, memory: 20GiB}
   EXPECT_EQ(job.engine.prefill_chunk, 256);
   EXPECT_EQ(job.limits.max_time_s, 9000.0);
   EXPECT_EQ(job.limits.memory_bytes, int64_t{20} << 30);
+  EXPECT_EQ(job.limits.wait_deadline_s, 90.0);
 }
 
 TEST_F(JobConfigTest, OverridesWinAndLaterOnesWinOverEarlier) {
@@ -145,17 +148,24 @@ TEST_F(JobConfigTest, AnEmptySectionHasItsDefaults) {
 TEST_F(JobConfigTest, CanonicalTextHasWhatDecidesResults) {
   const JobConfig job = load(kRequired + "sampling: {temperature: 0.70, stop: [\"a\\nb\"]}\n");
   EXPECT_EQ(job.canonical_yaml,
-            "task: generate\nmodel:\n  path: \"" + (folder_ / "m") +
-                "\"\n  dtype: bfloat16\ninput:\n  path: [\"" + (folder_ / "p.jsonl") +
-                "\"]\nsampling:\n  max_tokens: 256\n  min_tokens: 0\n  temperature: 0.7\n  top_p: 1\n"
-                "  top_k: 0\n  min_p: 0\n  n: 1\n  seed: 0\n  repetition_penalty: 1\n"
-                "  frequency_penalty: 0\n  presence_penalty: 0\n  stop: [\"a\\nb\"]\n"
-                "  stop_token_ids: []\n  ignore_eos: false\n  logprobs: 0\n");
+            "task: generate\nmodel:\n  dtype: bfloat16\nsampling:\n  max_tokens: 256\n  min_tokens: 0\n"
+            "  temperature: 0.7\n  top_p: 1\n  top_k: 0\n  min_p: 0\n  n: 1\n  seed: 0\n"
+            "  repetition_penalty: 1\n  frequency_penalty: 0\n  presence_penalty: 0\n  stop: [\"a\\nb\"]\n"
+            "  stop_token_ids: []\n  ignore_eos: false\n  logprobs: 0\n");
   const std::string other = kRequired +
                             "name: other\nlimits: {max_time: 1h}\nparallel: {pipeline: 3}\n"
                             "sampling: {stop: [\"a\\nb\"], temperature: 7e-1}\n";
   EXPECT_EQ(load(other).canonical_yaml, job.canonical_yaml);
   EXPECT_NE(load(kRequired).canonical_yaml, job.canonical_yaml);
+}
+
+// A folder that moved, or a job started from elsewhere, resumes; what model and input contain has
+// fingerprints.
+TEST_F(JobConfigTest, CanonicalTextHasNoPaths) {
+  const JobConfig job = load(kRequired);
+  EXPECT_EQ(load(kRequired, {"model.path=/moved", "input.path=/elsewhere/p.jsonl", "output.path=/there"})
+                .canonical_yaml,
+            job.canonical_yaml);
 }
 
 TEST_F(JobConfigTest, HelpNamesEveryKey) {

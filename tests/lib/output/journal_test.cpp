@@ -58,9 +58,9 @@ std::vector<int64_t> write_one_by_one(const std::string& folder, const std::vect
 TEST(Journal, KeepsRecordsAndProgress) {
   const TempFolder folder;
   const auto records = some_records(200);
-  Progress early{500, 1, {}};
+  SampleProgress early{500, 1, {}};
   early.output.token_ids = {1, 2};
-  Progress late = early;
+  SampleProgress late = early;
   late.output.token_ids = {1, 2, 3};
   late.output.logprobs = {-1.0f, -2.0f, -0.5f};
   {
@@ -69,7 +69,7 @@ TEST(Journal, KeepsRecordsAndProgress) {
     EXPECT_FALSE(journal.done(0)) << "not durable yet";
     journal.append(early);
     journal.append(late);
-    journal.append(Progress{7, 0, {}});  // of a finished request
+    journal.append(SampleProgress{7, 0, {}});  // of a finished request
     journal.commit();
     EXPECT_TRUE(journal.done(0));
     JournalReader reader = journal.reader();
@@ -85,6 +85,23 @@ TEST(Journal, KeepsRecordsAndProgress) {
   EXPECT_EQ(reader.read_progress(500, 0), std::nullopt);
   EXPECT_EQ(reader.index().in_progress(), (std::vector<std::pair<int64_t, int64_t>>{{500, 1}}));
   EXPECT_NE(error_of([&] { reader.read(200); }).find("request 200 is not done"), std::string::npos);
+}
+
+TEST(Journal, KeepsTheLatestCountOfWork) {
+  const TempFolder folder;
+  {
+    JournalWriter journal = open(folder.path());
+    EXPECT_EQ(journal.index().work(), WorkDone{});
+    journal.append(WorkDone{3, 4});
+    journal.append(some_records(1).front());
+    journal.append(WorkDone{5, 6});
+    EXPECT_EQ(journal.index().work(), WorkDone{}) << "not durable yet";
+    journal.commit();
+    EXPECT_EQ(journal.index().work(), (WorkDone{5, 6}));
+  }
+  const JournalReader reader = JournalReader::open(folder.path());
+  EXPECT_EQ(reader.index().work(), (WorkDone{5, 6}));
+  EXPECT_EQ(reader.index().num_done(), 1);
 }
 
 TEST(Journal, ResumesAcrossSegments) {

@@ -21,7 +21,9 @@ Manifest full_manifest() {
   manifest.num_requests = 150;
   manifest.num_done = 150;
   manifest.num_resumed = 20;
-  manifest.totals = {150, 1, 149, 1000, 2000};
+  manifest.totals = {150, 1, 149, 1000, 2000, 3000};
+  manifest.computed_tokens = 3500;
+  manifest.recomputed_tokens = 500;
   manifest.layout = {4, 1, 2, 2, 8, {"n1", "n2"}};
   manifest.versions = {{"nemo-dist", "0.1.0"}};
   manifest.timings_s = {{"load", 1.5}, {"generate", 60.25}};
@@ -36,7 +38,8 @@ TEST(Manifest, HoldsEverything) {
     "guarantee": {"promise": "same bits on any layout", "instruction_set": "avx2", "dtype": "bfloat16",
                   "build": "0.1.0 gcc 12.2"},
     "counts": {"requests": 150, "done": 150, "resumed": 20, "errors": 1, "outputs": 149,
-               "prompt_tokens": 1000, "output_tokens": 2000},
+               "prompt_tokens": 1000, "output_tokens": 2000, "computed_tokens": 3500,
+               "recomputed_tokens": 500},
     "versions": {"nemo-dist": "0.1.0"}, "timings_s": {"load": 1.5, "generate": 60.25},
     "layout": {"world_size": 4, "replicas": 1, "pipeline": 2, "expert": 2, "threads": 8,
                "hosts": ["n1", "n2"]},

@@ -37,6 +37,8 @@ Request full_request() {
                       .ignore_eos = true,
                       .logprobs = 20};
   request.metadata_json = R"({"k": [1, 2]})";
+  request.prior_outputs = {{.token_ids = {5, 6}, .logprobs = {-1, -0.0f}, .top_logprobs = {{{5, -1}}, {}}},
+                           {.text = "done", .token_ids = {7}, .finish_reason = "stop"}};
   return request;
 }
 
@@ -49,11 +51,18 @@ void expect_equal(const Request& a, const Request& b) {
   EXPECT_EQ(a.continuation_ids, b.continuation_ids);
   EXPECT_EQ(a.sampling, b.sampling);
   EXPECT_EQ(a.metadata_json, b.metadata_json);
+  EXPECT_EQ(a.prior_outputs, b.prior_outputs);
 }
 
 TEST(Serialize, RequestsComeBack) {
   expect_equal(request_from_bytes(to_bytes(full_request())), full_request());
   expect_equal(request_from_bytes(to_bytes(Request{})), Request{});
+}
+
+TEST(Serialize, ProgressComesBack) {
+  const SampleProgress progress{7, 3, {.token_ids = {1, 2}, .logprobs = {-0.5f, -2}}};
+  EXPECT_EQ(sample_progress_from_bytes(to_bytes(progress)), progress);
+  EXPECT_THROW(record_from_bytes(to_bytes(progress)), Error);
 }
 
 TEST(Serialize, RandomRecordsComeBack) {
