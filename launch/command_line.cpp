@@ -5,6 +5,7 @@
 
 #include "kernels/error.h"
 #include "launch/build_info.h"
+#include "lib/config/job_schema.h"
 
 namespace nemo::launch {
 
@@ -18,7 +19,8 @@ constexpr const char* kAbout =
 
 constexpr const char* kFooter =
     "Exit codes: 0 all done, 1 failed, 2 bad job or command line, 75 stopped early and resumable.\n"
-    "Environment: NEMO_ISA=scalar|avx2|avx512|avx512bf16 lowers the instruction set, NEMO_PYTHON names the python3\n"
+    "Environment: NEMO_ISA=scalar|avx2|avx512|avx512bf16 lowers the instruction set, NEMO_PYTHON names the "
+    "python3\n"
     "with jinja2 that renders chat templates, NEMO_PROGRESS=live|log|off chooses how progress is shown.";
 
 void require(bool condition, const std::string& what, const std::string& remedy) {
@@ -32,8 +34,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   bool plan = false;
   int64_t num_ranks = 0;
   CLI::App app(kAbout, "nemo-dist");
-  app.footer(kFooter);
-  app.set_version_flag("--version", std::string("nemo-dist ") + kVersion + " (" + kCompiler + ", " + kBuildType + ")");
+  app.footer("Keys of a job:\n" + describe_job_keys() + "\n" + kFooter);
+  app.set_version_flag("--version",
+                       std::string("nemo-dist ") + kVersion + " (" + kCompiler + ", " + kBuildType + ")");
   app.add_option("--job", line.job_path, "the job, a YAML file")->type_name("FILE");
   app.add_option("--set", line.overrides, "override a key of the job, e.g. --set sampling.seed=7")
       ->type_name("KEY=VALUE")

@@ -45,7 +45,7 @@ int64_t available_memory() {
     if (!limit) continue;
     available = std::min(available, std::max<int64_t>(0, *limit - cgroup_number(used_path).value_or(0)));
   }
-  return available;
+  return available / 10 * 9;
 }
 
 int64_t available_cores() {
@@ -61,12 +61,16 @@ dist::Machine survey_machine(dist::Communicator& world, const JobConfig& job) {
   const int64_t cores = std::max<int64_t>(1, available_cores() / ranks_here);
   const std::array<int64_t, 3> mine = {ranks_here, -memory, -cores};  // negated: the least of all
   const auto all = world.all_max(mine, "all ranks to tell what their hosts offer");
-  return {.num_ranks = world.size(), .ranks_per_host = all[0], .memory_per_rank = -all[1], .cores_per_rank = -all[2]};
+  return {.num_ranks = world.size(),
+          .ranks_per_host = all[0],
+          .memory_per_rank = -all[1],
+          .cores_per_rank = -all[2]};
 }
 
 kernels::Isa agree_on_isa(dist::Communicator& world) {
   const int64_t mine = -static_cast<int64_t>(kernels::detect_isa());
-  return static_cast<kernels::Isa>(-world.all_max({&mine, 1}, "all ranks to tell their instruction sets").front());
+  return static_cast<kernels::Isa>(
+      -world.all_max({&mine, 1}, "all ranks to tell their instruction sets").front());
 }
 
 }  // namespace nemo::launch

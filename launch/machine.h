@@ -7,7 +7,8 @@
 
 namespace nemo::launch {
 
-/// Bytes this host can still give to programs: /proc/meminfo's MemAvailable, or less if a cgroup says so.
+/// Bytes of this host that a plan may use: nine tenths of /proc/meminfo's MemAvailable, or of what a cgroup
+/// still allows. KV pages take all that is left, and the system, MPI and the page cache want to live too.
 int64_t available_memory();
 /// Cores this process may run on.
 int64_t available_cores();
