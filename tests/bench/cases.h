@@ -1,0 +1,24 @@
+// The kernels under measurement: what each call must read and compute at the least.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/context.h"
+
+namespace nemo::bench {
+
+struct Case {
+  std::string name;
+  double bytes = 0;          ///< that must come from memory
+  double bf16_flops = 0;     ///< that the dot-product unit could do
+  double float32_flops = 0;  ///< that must be done in float32
+  std::function<void(const kernels::Context&)> run;
+};
+
+/// Shapes of Nemotron 3 Super. Each case owns its operands.
+std::vector<Case> all_cases();
+
+}  // namespace nemo::bench
