@@ -9,6 +9,7 @@
 #include "launch/inspect.h"
 #include "launch/job_runner.h"
 #include "launch/plan_command.h"
+#include "launch/slurm_check.h"
 #include "launch/stop_signals.h"
 
 namespace {
@@ -39,6 +40,7 @@ void print_error(const std::string& text) {
 
 int run(int argc, char** argv, const CommandLine& line) {
   nemo::launch::leave_at_signals();
+  nemo::launch::refuse_lone_copies();
   nemo::dist::MpiSession session(argc, argv);
   try {
     return nemo::launch::run_job(line);
@@ -67,8 +69,9 @@ int main(int argc, char** argv) {
         return run(argc, argv, line);
     }
   } catch (const Error& error) {
-    // Under mpirun every rank comes here with the same bad command line; one message is enough.
+    // Every rank comes here with the same bad command line; one message is enough.
     const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+    if (rank == nullptr) rank = std::getenv("SLURM_PROCID");  // under srun
     if (rank == nullptr || std::string(rank) == "0") print_error(error.what());
     return exit_code_of(error);
   } catch (const std::exception& error) {
