@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <string_view>
 
 #include "launch/exit_codes.h"
@@ -20,17 +21,24 @@ void set_action(void (*action)(int)) {
   for (const int signal : kSignals) sigaction(signal, &handler, nullptr);
 }
 
+bool is_spokesman = true;
+
 // Async-signal-safe: no exit handlers, no streams.
 void leave(int) {
   constexpr std::string_view kMessage =
       "nemo-dist: stopped by a signal; what is done is safe, the same command resumes\n";
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kMessage.data(), kMessage.size());
+  if (is_spokesman) {
+    [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kMessage.data(), kMessage.size());
+  }
   ::_exit(kExitStopped);
 }
 
 }  // namespace
 
 void leave_at_signals() {
+  // Before MPI_Init only the environment knows the rank; one message is enough for all.
+  const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  is_spokesman = rank == nullptr || std::string_view(rank) == "0";
   set_action(leave);
 }
 

@@ -16,6 +16,7 @@ PROGRAM = os.environ.get("NEMO_DIST", str(SOURCE / "build/release/bin/nemo-dist"
 BUILD = Path(os.environ.get("NEMO_BUILD_DIR", SOURCE / "build/release"))
 MODEL = SOURCE / "configs/checkpoints/kjv-wordnet-7m"
 
+sys.stdout.reconfigure(line_buffering=True)  # ctest and logs show how far it is
 WORDS = ("in the beginning was the word and king david said unto his people hear me for there is light "
          "define the word mountain river to walk a servant of kings").split()
 

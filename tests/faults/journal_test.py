@@ -13,7 +13,8 @@ from harness import check, check_equal, check_has  # noqa: E402
 
 def half_done(job):
     """Stops a fresh run when about half is done; returns the journal's path."""
-    run = job.start(1, ["parallel.threads=1"], fresh=True, mpirun=False)
+    job.discard()
+    run = job.start(1, ["parallel.threads=1"], mpirun=False)
     journal = job.output() / "journal/segment-000001.nj"
     run.wait_until(lambda: journal.exists() and journal.stat().st_size > 40000)
     run.kill_all()
@@ -53,9 +54,10 @@ def flipped(job, expected, journal, whole):
     check(refused >= 2, "damage in the middle of the journal was not refused")
     journal.write_bytes(whole)
     resumes(job, expected, "the undamaged journal")
+    print(f"{refused} of 5 flipped bits refused")
 
 
-def refused(job, expected_word, overrides=(), **env):
+def refused(job, expected_word, overrides=()):
     code, text = job.run(1, overrides, mpirun=False)
     check(code == 1, f"{expected_word}: exit code {code}\n{text}")
     check_has(text, "the journal belongs to another job", expected_word, "--fresh")

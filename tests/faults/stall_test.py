@@ -10,11 +10,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import harness  # noqa: E402
 from harness import check, check_equal, check_has  # noqa: E402
 
-DEADLINE = 4
+DEADLINE = 5
 
 
 def stall(job, expected, parallel, victim):
-    run = job.start(4, [f"parallel={parallel}", f"limits.wait_deadline={DEADLINE}s"], fresh=True)
+    job.discard()
+    run = job.start(4, [f"parallel={parallel}", f"limits.wait_deadline={DEADLINE}s"])
     # Well into the run: the journal has something.
     journal = job.output() / "journal/segment-000001.nj"
     run.wait_until(lambda: journal.exists() and journal.stat().st_size > 4000)
@@ -36,7 +37,7 @@ def stall(job, expected, parallel, victim):
     check_equal(job.results(), expected, "after a stall")
 
 
-job = harness.Job("job", prompts=60, max_tokens=150)
+job = harness.Job("job", prompts=40, max_tokens=100)
 code, text = job.run(1)
 check(code == 0, text)
 expected = job.results()

@@ -13,7 +13,8 @@ from harness import check, check_equal, check_has  # noqa: E402
 
 def under_way(job, ranks, **kwargs):
     """A fresh run that has begun to generate."""
-    run = job.start(ranks, fresh=True, **kwargs)
+    job.discard()
+    run = job.start(ranks, **kwargs)
     journal = job.output() / "journal/segment-000001.nj"
     run.wait_until(lambda: journal.exists() and journal.stat().st_size > 3000)
     check(run.process.poll() is None, f"the run ended too early\n{run.text()}")
@@ -70,7 +71,8 @@ def by_a_second_signal(job, expected):
 
 
 def by_limits(job, expected):
-    run = under_way(job, 2, overrides=["limits.max_time=2s"])
+    job.discard()
+    run = job.start(2, ["limits.max_time=1s"])  # counts from the program's start
     stopped(job, run, "limits.max_time", expected, 10)
     run = under_way(job, 3)
     (job.output() / "stop").touch()
@@ -106,7 +108,7 @@ def when_done(job, expected):
     print(f"a finished job again: {time.monotonic() - begin:.1f} s")
 
 
-job = harness.Job("job", prompts=40, max_tokens=120, long_tokens=1000)
+job = harness.Job("job", prompts=20, max_tokens=80, long_tokens=700)
 code, text = job.run(1)
 check(code == 0, text)
 expected = job.results()
