@@ -153,7 +153,7 @@ TEST(TrainedCheckpointTest, ScoresHeldOutTextAsTheReference) {
   std::string line;
   size_t compared = 0;
   for (size_t i = 0; std::getline(file, line); ++i) {
-    if (i % 4 != 0) continue;  // a quarter of them, for time
+    if (i % 8 != 0) continue;  // some of both kinds, for time
     const nlohmann::json document = nlohmann::json::parse(line);
     const nlohmann::json& numbers = expected.at(i);
     const auto encode = [](const nlohmann::json& text) {
@@ -166,7 +166,7 @@ TEST(TrainedCheckpointTest, ScoresHeldOutTextAsTheReference) {
     EXPECT_NEAR(-record.score->sum_logprob, nats, 1e-3 + 1e-5 * nats) << document.at("id");
     ++compared;
   }
-  EXPECT_GT(compared, 20u);
+  EXPECT_GT(compared, 10u);
 }
 
 TEST(TrainedCheckpointTest, ContinuesGreedilyAsTheReference) {
