@@ -141,9 +141,8 @@ TEST_F(PromptSourceTest, TheContextIsNotExceeded) {
   EXPECT_EQ(request("{\"text\": \"" + std::string(300, 'x') + "\"}", Task::kScore).continuation_ids.size(),
             299U);
   const std::string long_context(101, 'x');
-  EXPECT_EQ(
-      error("{\"context\": \"" + long_context + "\", \"continuation\": \"y\"}", Task::kScore).code,
-      "prompt_too_long");
+  EXPECT_EQ(error("{\"context\": \"" + long_context + "\", \"continuation\": \"y\"}", Task::kScore).code,
+            "prompt_too_long");
 }
 
 TEST_F(PromptSourceTest, ChatsGetNoSpecialTokensOfTheTokenizer) {
