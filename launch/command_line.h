@@ -13,11 +13,11 @@ enum class Command { kRun, kPlan, kInspect, kNothing /* --help or --version: pri
 struct CommandLine {
   Command command = Command::kRun;
   std::string job_path;
-  std::vector<std::string> overrides;   ///< --set a.b=value, in order
-  bool fresh = false;                   ///< --fresh: discard an earlier run's journal and results
-  std::optional<int64_t> num_ranks;     ///< --plan --np N
-  bool json = false;                    ///< --plan --json
-  std::string checkpoint_path;          ///< inspect CHECKPOINT
+  std::vector<std::string> overrides;  ///< --set a.b=value, in order
+  bool fresh = false;                  ///< --fresh: discard an earlier run's journal and results
+  std::optional<int64_t> num_ranks;    ///< --plan --np N
+  bool json = false;                   ///< --plan --json
+  std::string checkpoint_path;         ///< inspect CHECKPOINT
 };
 
 /// Throws Error(kBadJob) saying what is wrong and what to do. --help and --version print to stdout.

@@ -56,7 +56,8 @@ std::string duration_text(double seconds) {
   if (seconds < 60) {
     std::snprintf(text, sizeof(text), "%.1f s", seconds);
   } else if (seconds < 3600) {
-    std::snprintf(text, sizeof(text), "%dm %02ds", static_cast<int>(whole / 60), static_cast<int>(whole % 60));
+    std::snprintf(text, sizeof(text), "%dm %02ds", static_cast<int>(whole / 60),
+                  static_cast<int>(whole % 60));
   } else {
     std::snprintf(text, sizeof(text), "%dh %02dm", static_cast<int>(whole / 3600),
                   static_cast<int>(whole / 60 % 60));
@@ -66,20 +67,25 @@ std::string duration_text(double seconds) {
 
 std::string count_text(int64_t count) {
   std::string digits = std::to_string(count);
-  for (auto i = static_cast<int64_t>(digits.size()) - 3; i > 0; i -= 3) digits.insert(static_cast<size_t>(i), ",");
+  for (auto i = static_cast<int64_t>(digits.size()) - 3; i > 0; i -= 3)
+    digits.insert(static_cast<size_t>(i), ",");
   return digits;
 }
 
-void Progress::start() { start_ = Clock::now(); }
+void Progress::start() {
+  start_ = Clock::now();
+}
 
-double Progress::seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+double Progress::seconds() const {
+  return std::chrono::duration<double>(Clock::now() - start_).count();
+}
 
 std::string Progress::line() const {
   const double elapsed = seconds();
   const int64_t done = num_done_;
   std::string text = count_text(done) + "/" + count_text(num_requests_) + " done, " +
-                     rate_text(prompt_tokens_, elapsed) + " tokens/s in, " + rate_text(output_tokens_, elapsed) +
-                     " tokens/s out";
+                     rate_text(prompt_tokens_, elapsed) + " tokens/s in, " +
+                     rate_text(output_tokens_, elapsed) + " tokens/s out";
   const int64_t done_now = done - num_resumed_;
   if (done_now > 0 && done < num_requests_) {
     const double left = elapsed / static_cast<double>(done_now) * static_cast<double>(num_requests_ - done);
@@ -100,8 +106,8 @@ void Progress::show() {
     return;
   }
   std::cerr << line() << '\n' << std::flush;
-  next_show_ = Clock::now() + std::chrono::duration_cast<Clock::duration>(
-                                  std::chrono::duration<double>(log_interval_s_));
+  next_show_ = Clock::now() +
+               std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(log_interval_s_));
   log_interval_s_ = std::min(log_interval_s_ * 2, kLongestLogInterval);
 }
 

@@ -1,5 +1,5 @@
-// How far the job is: counted by the coordinator, shown by the recorder's thread: one live line on a terminal, a line now
-// and then in a log.
+// How far the job is: counted by the coordinator, shown by the recorder's thread: one live line on a
+// terminal, a line now and then in a log.
 #pragma once
 
 #include <atomic>
@@ -11,8 +11,8 @@ namespace nemo::launch {
 
 enum class ProgressStyle { kLive, kLog, kOff };
 
-/// What NEMO_PROGRESS says, or else what stderr is. Under mpirun every rank's stderr is a terminal of its own, so then it is
-/// mpirun's that counts. Throws Error for an unknown value.
+/// What NEMO_PROGRESS says, or else what stderr is. Under mpirun every rank's stderr is a terminal of its
+/// own, so then it is mpirun's that counts. Throws Error for an unknown value.
 ProgressStyle detect_progress_style();
 
 /// "3h 05m", "12m 09s", "7.2 s".

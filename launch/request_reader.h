@@ -1,5 +1,5 @@
-// RequestReader: reads, templates and tokenizes the input on a thread of its own, a bounded number of requests ahead of what
-// the lanes ask for.
+// RequestReader: reads, templates and tokenizes the input on a thread of its own, a bounded number of
+// requests ahead of what the lanes ask for.
 #pragma once
 
 #include <condition_variable>

@@ -1,5 +1,6 @@
-// Engine: the loop of one rank. The head of a lane (stage 0) schedules; the others follow. All lanes of a replica run every
-// step together, with zero rows where a lane has none, because each mixture-of-experts layer is an exchange of all of them.
+// Engine: the loop of one rank. The head of a lane (stage 0) schedules; the others follow. All lanes of a
+// replica run every step together, with zero rows where a lane has none, because each mixture-of-experts
+// layer is an exchange of all of them.
 #pragma once
 
 #include <deque>
@@ -19,7 +20,8 @@ namespace nemo::dist {
 class LaneFeed {
  public:
   virtual ~LaneFeed() = default;
-  /// Called between steps: hands new requests to `scheduler` and takes its finished records. Never waits long.
+  /// Called between steps: hands new requests to `scheduler` and takes its finished records. Never waits
+  /// long.
   virtual void pump(Scheduler& scheduler) = 0;
   /// No request will ever come again.
   virtual bool is_exhausted() const = 0;
@@ -27,8 +29,8 @@ class LaneFeed {
 
 class Engine {
  public:
-  /// References must outlive the engine. `scheduler` and `feed` are given on stage 0 only. `on_step` hears of every step
-  /// before it runs.
+  /// References must outlive the engine. `scheduler` and `feed` are given on stage 0 only. `on_step` hears of
+  /// every step before it runs.
   Engine(ProcessGrid& grid, Stage& stage, int64_t num_slots, Scheduler* scheduler, LaneFeed* feed,
          std::function<void(int64_t step)> on_step);
 
@@ -48,8 +50,8 @@ class Engine {
   Scheduler* scheduler_;
   LaneFeed* feed_;
   std::function<void(int64_t)> on_step_;
-  std::deque<int64_t> in_flight_;            ///< steps whose results are due, oldest first
-  std::deque<StepResult> local_results_;     ///< where the first stage is also the last
+  std::deque<int64_t> in_flight_;         ///< steps whose results are due, oldest first
+  std::deque<StepResult> local_results_;  ///< where the first stage is also the last
 };
 
 }  // namespace nemo::dist

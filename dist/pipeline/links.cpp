@@ -8,7 +8,9 @@ namespace nemo::dist {
 
 using kernels::TensorView;
 
-void Links::send_step(const StepMessage& message) { stages_.post(stages_.rank() + 1, Tag::kStep, to_bytes(message)); }
+void Links::send_step(const StepMessage& message) {
+  stages_.post(stages_.rank() + 1, Tag::kStep, to_bytes(message));
+}
 
 StepMessage Links::receive_step() {
   return step_message_from_bytes(stages_.receive(stages_.rank() - 1, Tag::kStep, "the next step"));
@@ -30,7 +32,8 @@ void Links::receive_hidden(TensorView<float> stream) {
   const int64_t count = stream.rows * stream.cols;
   const std::string bytes = stages_.receive(stages_.rank() - 1, Tag::kHidden, "hidden states");
   if (static_cast<int64_t>(bytes.size()) != count * kernels::dtype_bytes(wire_))
-    throw Error("hidden states", std::to_string(bytes.size()) + " bytes for " + std::to_string(stream.rows) + " rows",
+    throw Error("hidden states",
+                std::to_string(bytes.size()) + " bytes for " + std::to_string(stream.rows) + " rows",
                 "all ranks must run the same build of nemo-dist");
   if (wire_ == kernels::DType::kFloat32) {
     if (count > 0) std::memcpy(stream.data, bytes.data(), bytes.size());
@@ -40,7 +43,9 @@ void Links::receive_hidden(TensorView<float> stream) {
   }
 }
 
-void Links::send_result(const StepResult& result) { stages_.post(0, Tag::kResult, to_bytes(result)); }
+void Links::send_result(const StepResult& result) {
+  stages_.post(0, Tag::kResult, to_bytes(result));
+}
 
 StepResult Links::receive_result(int64_t step) {
   StepResult result =

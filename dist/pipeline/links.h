@@ -1,4 +1,5 @@
-// Links: what the stages of one lane say to each other. Steps and hidden states go down, results come back up.
+// Links: what the stages of one lane say to each other. Steps and hidden states go down, results come back
+// up.
 #pragma once
 
 #include "dist/comm/communicator.h"
@@ -9,7 +10,8 @@ namespace nemo::dist {
 
 class Links {
  public:
-  /// `stages`: the ranks of one lane, rank = stage. `wire`: the job's dtype, in which the residual stream is exact.
+  /// `stages`: the ranks of one lane, rank = stage. `wire`: the job's dtype, in which the residual stream is
+  /// exact.
   Links(Communicator& stages, kernels::DType wire) : stages_(stages), wire_(wire) {}
 
   void send_step(const StepMessage& message);

@@ -13,12 +13,14 @@ namespace {
 constexpr int64_t kLogitRows = 64;
 }  // namespace
 
-std::vector<OutputStage::WantedRow> OutputStage::wanted_rows(const StepMessage& message, StepResult& result) const {
+std::vector<OutputStage::WantedRow> OutputStage::wanted_rows(const StepMessage& message,
+                                                             StepResult& result) const {
   result.segments.reserve(message.segments.size());  // WantedRow points into it
   std::vector<WantedRow> wanted;
   int64_t row = 0;
   for (const StepSegment& segment : message.segments) {
-    const auto num_targets = std::ranges::count_if(segment.targets, [](int32_t target) { return target >= 0; });
+    const auto num_targets =
+        std::ranges::count_if(segment.targets, [](int32_t target) { return target >= 0; });
     if (segment.sample || num_targets > 0) {
       SegmentResult& answer = result.segments.emplace_back();
       answer.slot = segment.slot;
@@ -27,10 +29,12 @@ std::vector<OutputStage::WantedRow> OutputStage::wanted_rows(const StepMessage& 
       int64_t target_idx = 0;
       for (size_t i = 0; i < segment.targets.size(); ++i) {
         if (segment.targets[i] >= 0)
-          wanted.push_back({row + static_cast<int64_t>(i), &segment, &answer, segment.targets[i], target_idx++});
+          wanted.push_back(
+              {row + static_cast<int64_t>(i), &segment, &answer, segment.targets[i], target_idx++});
       }
       if (segment.sample)
-        wanted.push_back({row + static_cast<int64_t>(segment.token_ids.size()) - 1, &segment, &answer, -1, 0});
+        wanted.push_back(
+            {row + static_cast<int64_t>(segment.token_ids.size()) - 1, &segment, &answer, -1, 0});
     }
     row += static_cast<int64_t>(segment.token_ids.size());
   }
@@ -54,7 +58,8 @@ void OutputStage::finish_row(const WantedRow& wanted, std::span<float> logits,
     return;
   }
   const std::optional<Sampler>& sampler = samplers_[static_cast<size_t>(wanted.segment->slot)];
-  NEMO_CHECK(sampler.has_value(), "slot " + std::to_string(wanted.segment->slot) + " samples but never started");
+  NEMO_CHECK(sampler.has_value(),
+             "slot " + std::to_string(wanted.segment->slot) + " samples but never started");
   const int64_t position = wanted.segment->position + static_cast<int64_t>(wanted.segment->token_ids.size());
   wanted.result->sampled = sampler->sample(logits, stats, position);
 }
@@ -76,8 +81,8 @@ StepResult OutputStage::finish(const StepMessage& message, TensorView<const floa
     stage_.logits(rows, logits);
     kernels::logit_stats(stage_.context(), logits, stats);
     stage_.context().threads.run(count, [&](int64_t i) {
-      finish_row(wanted[static_cast<size_t>(begin + i)],
-                 {logits.row(i), static_cast<size_t>(logits.cols)}, stats[static_cast<size_t>(i)]);
+      finish_row(wanted[static_cast<size_t>(begin + i)], {logits.row(i), static_cast<size_t>(logits.cols)},
+                 stats[static_cast<size_t>(i)]);
     });
   }
   return result;

@@ -1,4 +1,5 @@
-// OutputStage: what the last stage of a lane does after its layers: logits of the rows that need them, draws and scores.
+// OutputStage: what the last stage of a lane does after its layers: logits of the rows that need them, draws
+// and scores.
 #pragma once
 
 #include <optional>
@@ -15,8 +16,8 @@ class OutputStage {
   /// `stage` must outlive this.
   OutputStage(Stage& stage, int64_t num_slots) : stage_(stage), samplers_(static_cast<size_t>(num_slots)) {}
 
-  /// The step's result from its final residual stream [rows, H]. Logits exist for a block of rows at a time, never for
-  /// rows x vocabulary at once.
+  /// The step's result from its final residual stream [rows, H]. Logits exist for a block of rows at a time,
+  /// never for rows x vocabulary at once.
   StepResult finish(const StepMessage& message, kernels::TensorView<const float> stream);
 
  private:
@@ -25,8 +26,8 @@ class OutputStage {
     int64_t row = 0;
     const StepSegment* segment = nullptr;
     SegmentResult* result = nullptr;
-    int32_t target = -1;      ///< score this token; -1 = draw the next one
-    int64_t target_idx = 0;   ///< its place in the result
+    int32_t target = -1;     ///< score this token; -1 = draw the next one
+    int64_t target_idx = 0;  ///< its place in the result
   };
   std::vector<WantedRow> wanted_rows(const StepMessage& message, StepResult& result) const;
   void observe(const StepMessage& message);

@@ -1,5 +1,5 @@
-// ProcessGrid: where this rank stands (replica, stage, lane) and whom it talks to. Made once, passed by reference; there is
-// no global rank anywhere else.
+// ProcessGrid: where this rank stands (replica, stage, lane) and whom it talks to. Made once, passed by
+// reference; there is no global rank anywhere else.
 #pragma once
 
 #include "dist/comm/communicator.h"

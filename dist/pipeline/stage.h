@@ -1,4 +1,5 @@
-// Stage: the layers one rank runs, their weights and decode state. It obeys StepMessages and knows nothing of requests.
+// Stage: the layers one rank runs, their weights and decode state. It obeys StepMessages and knows nothing of
+// requests.
 #pragma once
 
 #include <optional>
@@ -15,12 +16,13 @@ namespace nemo::dist {
 
 class Stage {
  public:
-  /// Loads this rank's share of the checkpoint and allocates its state. The references must outlive the stage.
+  /// Loads this rank's share of the checkpoint and allocates its state. The references must outlive the
+  /// stage.
   Stage(const ModelConfig& config, const Plan& plan, ProcessGrid& grid, const Checkpoint& checkpoint,
         const kernels::Context& context);
 
-  /// The residual stream [rows of the message, H], to be filled by embed or from the previous stage. Valid until the next
-  /// call.
+  /// The residual stream [rows of the message, H], to be filled by embed or from the previous stage. Valid
+  /// until the next call.
   kernels::TensorView<float> stream_for(const StepMessage& message);
 
   /// First stage: stream = embedding of the message's tokens.

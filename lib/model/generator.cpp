@@ -15,7 +15,9 @@ namespace {
 constexpr int64_t kChunk = 64;
 }  // namespace
 
-Generator Generator::open(const std::string& path) { return open(path, {}); }
+Generator Generator::open(const std::string& path) {
+  return open(path, {});
+}
 
 Generator Generator::open(const std::string& path, Options options) {
   return {std::make_unique<SerialModel>(path, options), Tokenizer::load(path)};
@@ -40,8 +42,9 @@ TensorView<const float> Generator::feed(std::span<const int32_t> token_ids) {
 Output Generator::run_sample(const Request& request, int64_t sample) {
   const auto num_prompt_tokens = static_cast<int64_t>(request.prompt_ids.size());
   if (num_prompt_tokens == 0 || num_prompt_tokens >= config().max_position_embeddings)
-    throw Error("prompt", std::to_string(num_prompt_tokens) + " tokens",
-                "it must have at least one and fewer than " + std::to_string(config().max_position_embeddings));
+    throw Error(
+        "prompt", std::to_string(num_prompt_tokens) + " tokens",
+        "it must have at least one and fewer than " + std::to_string(config().max_position_embeddings));
   const SamplingKey key = make_sampling_key(request, sample, config().eos_token_ids);
   Sampler sampler(key);
   Completion completion(key, config().max_position_embeddings, tokenizer_);
@@ -69,16 +72,17 @@ Score Generator::run_score(const Request& request) {
   if (request.continuation_ids.empty()) return score;
   if (request.prompt_ids.empty())
     throw Error("context", "is empty", "the first token can only be scored after another one");
-  const auto windows = score_windows(static_cast<int64_t>(request.prompt_ids.size()),
-                                     static_cast<int64_t>(request.continuation_ids.size()),
-                                     config().max_position_embeddings);
+  const auto windows =
+      score_windows(static_cast<int64_t>(request.prompt_ids.size()),
+                    static_cast<int64_t>(request.continuation_ids.size()), config().max_position_embeddings);
   std::vector<float> logits(static_cast<size_t>(kChunk * config().vocab_size));
   std::vector<kernels::LogitStats> stats(kChunk);
   for (const ScoreWindow& window : windows) {
     model_->reset();
     for (int64_t begin = window.begin; begin < window.end - 1; begin += kChunk) {
       const int64_t count = std::min(kChunk, window.end - 1 - begin);
-      const auto stream = model_->forward(std::span(tokens).subspan(static_cast<size_t>(begin), static_cast<size_t>(count)));
+      const auto stream =
+          model_->forward(std::span(tokens).subspan(static_cast<size_t>(begin), static_cast<size_t>(count)));
       const TensorView<float> rows(logits.data(), count, config().vocab_size);
       model_->logits(stream, rows);
       kernels::logit_stats(model_->context(), rows, std::span(stats).first(static_cast<size_t>(count)));

@@ -1,5 +1,5 @@
-// Generator: a checkpoint in one process, from text to text. The library for programs that want no MPI, and the oracle of the
-// distributed engine: run() gives, to the bit, the record a job gives for the same request.
+// Generator: a checkpoint in one process, from text to text. The library for programs that want no MPI, and
+// the oracle of the distributed engine: run() gives, to the bit, the record a job gives for the same request.
 //
 //   nemo::Generator generator = nemo::Generator::open("path/to/checkpoint");
 //   nemo::Output output = generator.generate("In the beginning", {.max_tokens = 32, .temperature = 0});
@@ -25,8 +25,9 @@ class Generator {
   static Generator open(const std::string& path);
   static Generator open(const std::string& path, Options options);
 
-  /// Continues `prompt` (plain text; the tokenizer's own special tokens are added). The draws are those of a job's line
-  /// without an id at index 0. Throws TextError for text that is not UTF-8, Error for a prompt that leaves no room.
+  /// Continues `prompt` (plain text; the tokenizer's own special tokens are added). The draws are those of a
+  /// job's line without an id at index 0. Throws TextError for text that is not UTF-8, Error for a prompt
+  /// that leaves no room.
   Output generate(std::string_view prompt, const SamplingParams& sampling);
 
   /// Answers any request, all samples or windows of it. Throws Error where a job would write an error record.

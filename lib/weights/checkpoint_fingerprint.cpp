@@ -36,7 +36,8 @@ std::string sample_file(const fs::path& path) {
     const int64_t count = std::min(kSampleBytes, size - offset);
     file.seekg(offset);
     if (!file.read(buffer.data(), count))
-      throw Error(path.string(), "cannot be read at byte " + std::to_string(offset), "is the file whole and readable?");
+      throw Error(path.string(), "cannot be read at byte " + std::to_string(offset),
+                  "is the file whole and readable?");
     sampled += fingerprint_bytes({buffer.data(), static_cast<size_t>(count)});
   }
   return sampled;

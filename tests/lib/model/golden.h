@@ -1,4 +1,5 @@
-// The frozen numbers of tests/golden/models: what the reference implementation computes for small random models.
+// The frozen numbers of tests/golden/models: what the reference implementation computes for small random
+// models.
 #pragma once
 
 #include <fstream>
@@ -16,8 +17,9 @@ inline std::string golden_folder(const std::string& model) {
 /// One array of golden.bin: float32, row-major.
 struct GoldenArray {
   std::vector<int64_t> shape;
-  std::vector<int64_t> positions;       ///< of logits: the token position of each row
-  std::vector<double> router_margins;   ///< of logits: how close the nearest expert choice up to that position was
+  std::vector<int64_t> positions;  ///< of logits: the token position of each row
+  std::vector<double>
+      router_margins;  ///< of logits: how close the nearest expert choice up to that position was
   std::vector<float> values;
 
   const float* row(int64_t i) const { return values.data() + i * shape.back(); }

@@ -1,10 +1,12 @@
-// Every variant of the architecture against the reference implementation: residual streams, logits, greedy tokens.
+// Every variant of the architecture against the reference implementation: residual streams, logits, greedy
+// tokens.
+#include "tests/lib/model/golden.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "lib/model/serial_model.h"
-#include "tests/lib/model/golden.h"
 
 namespace nemo {
 namespace {
@@ -15,7 +17,9 @@ class GoldenTest : public testing::TestWithParam<std::string> {
  protected:
   test::Golden golden{GetParam()};
 
-  SerialModel open(kernels::DType dtype) { return {test::golden_folder(GetParam()), {.dtype = dtype, .threads = 2}}; }
+  SerialModel open(kernels::DType dtype) {
+    return {test::golden_folder(GetParam()), {.dtype = dtype, .threads = 2}};
+  }
 
   static std::vector<float> all_logits(SerialModel& model, std::span<const int32_t> prompt) {
     model.reset();
@@ -36,8 +40,8 @@ class GoldenTest : public testing::TestWithParam<std::string> {
   }
 };
 
-// Two float32 implementations that sum in different orders: the reference itself is within 5e-6 of float64 on these
-// models; 1e-4 on logits of order 1 leaves room for other orders and none for another formula.
+// Two float32 implementations that sum in different orders: the reference itself is within 5e-6 of float64 on
+// these models; 1e-4 on logits of order 1 leaves room for other orders and none for another formula.
 TEST_P(GoldenTest, Float32LogitsAreTheReferences) {
   SerialModel model = open(kernels::DType::kFloat32);
   for (const std::string& name : golden.prompt_names()) {
@@ -47,7 +51,8 @@ TEST_P(GoldenTest, Float32LogitsAreTheReferences) {
     for (int64_t i = 0; i < expected.shape[0]; ++i) {
       const float* row = logits.data() + expected.positions[static_cast<size_t>(i)] * expected.shape[1];
       for (int64_t j = 0; j < expected.shape[1]; ++j)
-        ASSERT_NEAR(row[j], expected.row(i)[j], 1e-4) << name << " position " << expected.positions[i] << " id " << j;
+        ASSERT_NEAR(row[j], expected.row(i)[j], 1e-4)
+            << name << " position " << expected.positions[i] << " id " << j;
     }
   }
 }
@@ -63,7 +68,8 @@ TEST_P(GoldenTest, Float32ResidualStreamIsTheReferencesAfterEveryLayer) {
     float largest = 0;
     for (int64_t i = 0; i < stream.rows * stream.cols; ++i) largest = std::max(largest, std::abs(values[i]));
     for (int64_t i = 0; i < stream.rows * stream.cols; ++i)
-      ASSERT_NEAR(stream.data[i], values[i], 1e-4 * std::max(1.0f, largest)) << "layer " << layer << " element " << i;
+      ASSERT_NEAR(stream.data[i], values[i], 1e-4 * std::max(1.0f, largest))
+          << "layer " << layer << " element " << i;
   });
   EXPECT_EQ(layers_seen + 1, expected.shape[0]);
 }
@@ -87,9 +93,10 @@ TEST_P(GoldenTest, GreedyTokensAreTheReferences) {
   }
 }
 
-// bfloat16 keeps 8 bits: the reference's own bfloat16 logits differ from its float32 ones by an rms of about 0.01, and
-// arbitrarily after a near-tie of two experts has flipped, which happens to few rows. We round at fewer places, so that the
-// median row must be about as close to the reference's float32 numbers as its own bfloat16 rows are.
+// bfloat16 keeps 8 bits: the reference's own bfloat16 logits differ from its float32 ones by an rms of about
+// 0.01, and arbitrarily after a near-tie of two experts has flipped, which happens to few rows. We round at
+// fewer places, so that the median row must be about as close to the reference's float32 numbers as its own
+// bfloat16 rows are.
 TEST_P(GoldenTest, BFloat16LogitsAreAsCloseToFloat32AsTheReferences) {
   SerialModel model = open(kernels::DType::kBFloat16);
   std::vector<double> ours, theirs;
@@ -123,13 +130,15 @@ TEST_P(GoldenTest, AnySplitOfThePromptGivesTheSameBits) {
         stream.insert(stream.end(), part.data, part.data + part.rows * part.cols);
       }
       ASSERT_EQ(stream.size(), expected.size());
-      EXPECT_EQ(std::memcmp(stream.data(), expected.data(), stream.size() * sizeof(float)), 0) << "chunk " << chunk;
+      EXPECT_EQ(std::memcmp(stream.data(), expected.data(), stream.size() * sizeof(float)), 0)
+          << "chunk " << chunk;
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenTest,
-                         testing::Values("dense", "moe", "latent", "grouped", "no_norm", "puzzle", "all_kinds"),
+                         testing::Values("dense", "moe", "latent", "grouped", "no_norm", "puzzle",
+                                         "all_kinds"),
                          [](const auto& model) { return model.param; });
 
 }  // namespace
