@@ -21,7 +21,7 @@ import reference
 
 CHATS = 80
 PROMPTS = ["Genesis 1\n1 In the beginning", "Psalms 23\n1 The LORD is my shepherd;", "And it came to pass", "12 And he said unto them,",
-           "Romans 12\n1 I beseech you therefore, brethren,", "Proverbs 30\n"]
+           "Romans 12\n1 I beseech you therefore, brethren,"]
 QUESTIONS = ["What is a lantern?", "What does it mean to sing?", "Define harbor."]
 
 
@@ -43,6 +43,18 @@ def score(model, context, continuation):
     ids = context + continuation
     lines = reference.logits(model, ids[:-1])[len(context) - 1:].log_softmax(-1)
     return -lines.gather(1, torch.tensor(continuation)[:, None]).double().sum().item()
+
+
+def count_choices(model):
+    """One tensor a MoE layer, which fills with how often each expert is chosen."""
+    counts = []
+    for layer in model.model.layers:
+        if hasattr(layer.mixer, "gate"):
+            count = torch.zeros(layer.mixer.gate.num_experts, dtype=torch.long)
+            layer.mixer.gate.register_forward_hook(
+                lambda _, __, out, count=count: count.add_(torch.bincount(out[2].flatten(), minlength=len(count))))
+            counts.append(count)
+    return counts
 
 
 def compressed(held_out):
@@ -67,12 +79,14 @@ def make(out, checkpoint):
 
     rows = [{"id": d["id"], "bytes": len(d["continuation"].encode())} for d in cases]
     models = {"float32": reference.build(checkpoint), "bfloat16": reference.build(checkpoint, torch.bfloat16)}
+    counts = count_choices(models["float32"])
     for row, case in zip(rows, cases):
         context, continuation = (plain.encode(case[k]).ids for k in ("context", "continuation"))
         assert len(context) + len(continuation) <= 1024
         row["tokens"] = len(continuation)
         for name, model in models.items():
             row[f"nats_{name}"] = score(model, context, continuation)
+    shares = [count / count.sum() * len(count) for count in counts]         # 1 is even load
     verses = len(cases) - CHATS
     totals = {}
     for kind, part in (("chapters", rows[:verses]), ("chats", rows[verses:]), ("all", rows)):
@@ -81,7 +95,9 @@ def make(out, checkpoint):
             total[f"bits_per_byte_{name}"] = total[f"nats_{name}"] / math.log(2) / total["bytes"]
         totals[kind] = total
     text = "".join(d["continuation"] for d in cases[:verses]).encode()
+    usage = [{"least": round(s.min().item(), 3), "most": round(s.max().item(), 3)} for s in shares]
     expected = {"transformers": transformers.__version__, "torch": torch.__version__, "totals": totals,
+                "expert_share_of_even_load_by_layer": usage,
                 "bits_per_byte_of_compressors": compressed(text)}
     body = json.dumps(expected, indent=1)[:-2] + ',\n "documents": [\n  ' + ",\n  ".join(json.dumps(r) for r in rows) + "\n ]\n}\n"
     (folder / "expected.json").write_text(body)
