@@ -76,7 +76,7 @@ class Job:
     def start(self, ranks=1, overrides=(), out="out", options=(), fresh=False, mpirun=True):
         return Run(self, ranks, overrides, out, options, fresh, mpirun)
 
-    def run(self, *args, limit=120, **kwargs):
+    def run(self, *args, limit=240, **kwargs):
         """Runs to the end; returns (exit code, what was printed)."""
         return self.start(*args, **kwargs).wait(limit)
 
@@ -112,7 +112,7 @@ class Run:
         self.log.flush()
         return Path(self.log.name).read_text(errors="replace")
 
-    def wait(self, limit=120):
+    def wait(self, limit=240):
         try:
             code = self.process.wait(limit)
         except subprocess.TimeoutExpired:
@@ -121,7 +121,7 @@ class Run:
             fail(f"the run did not end within {limit} s\n{text}")
         return (128 - code if code < 0 else code), self.text()
 
-    def wait_until(self, condition, limit=60):
+    def wait_until(self, condition, limit=120):
         """Until `condition()` is true; False if the run has ended before."""
         end = time.monotonic() + limit
         while time.monotonic() < end:
@@ -149,12 +149,19 @@ class Run:
         wait_gone(ranks)
 
     def kill_rank(self, which):
+        """mpirun ends all, unless the rank dies while MPI starts: there Open MPI 4.1 may hang. True if it did not."""
         ranks = self.ranks()
-        if ranks:
-            send(ranks[which % len(ranks)], signal.SIGKILL)
-        code, text = self.wait(60)
-        wait_gone(ranks)
-        return code, text
+        if not ranks:
+            self.kill_mpirun()
+            return True
+        send(ranks[which % len(ranks)], signal.SIGKILL)
+        try:
+            self.process.wait(30)
+            wait_gone(ranks)
+            return True
+        except subprocess.TimeoutExpired:
+            self.kill_all()
+            return False
 
 
 def name_of(pid):

@@ -107,6 +107,21 @@ TEST(Results, TotalsAreCounted) {
   EXPECT_EQ(run(folder.path(), records, {}), (ResultTotals{2, 1, 1, 5, 2}));
 }
 
+// What recomputed_tokens of the manifest is measured against.
+TEST(Results, CountWhatAnUndisturbedRunComputes) {
+  Record generated, scored, failed;
+  generated.num_prompt_tokens = 5;
+  generated.outputs = {{.token_ids = {1, 2, 3}}, {.token_ids = {4}}, {}};  // the last one was never run
+  scored.index = 1;
+  scored.num_prompt_tokens = 2;
+  scored.score = Score{.token_ids = {7, 8, 9}, .logprobs = {-1, -1, -1}};
+  failed.index = 2;
+  failed.num_prompt_tokens = 100;
+  failed.error = RequestError{"prompt_too_long", "too long"};
+  const TempFolder folder;
+  EXPECT_EQ(run(folder.path(), {generated, scored, failed}, {}).needed_tokens, (5 + 3 + 5 + 1) + (4 + 3));
+}
+
 TEST(Results, AMissingRequestLeavesNothing) {
   const TempFolder folder;
   JournalWriter journal = JournalWriter::open(folder / "journal", kIdentity, Fresh::kNo);
