@@ -7,7 +7,7 @@ NEMO_PACKAGES=(
   g++ cmake ninja-build pkgconf libopenmpi-dev openmpi-bin libhdf5-dev libyaml-cpp-dev nlohmann-json3-dev libpcre2-dev
   libxxhash-dev librandom123-dev zlib1g-dev libboost-dev libcli11-dev libgtest-dev python3 python3-jinja2 jq
 )
-NEMO_TEST_PACKAGES=(git python3-h5py hdf5-tools clang-format-14 shellcheck)
+NEMO_TEST_PACKAGES=(git python3-h5py hdf5-tools clang-format-14 shellcheck slurmctld slurmd slurm-client munge libpmix2 iproute2)
 
 # Open MPI. tests/CMakeLists.txt reads these lines too, so that ctest alone has the same environment.
 export OMPI_ALLOW_RUN_AS_ROOT=1
@@ -49,16 +49,16 @@ nemo_apt_get() {
 
 # nemo_install_missing <package...>: calls apt only for what is missing, and refreshes its lists only if it must.
 nemo_install_missing() {
-  local missing attempt
+  local missing attempt by_hand
   if ! command -v dpkg-query >/dev/null; then
     nemo_fail "This needs Debian 12. Elsewhere, install the counterparts of these and use cmake --preset release:" "  $*"
     return 1
   fi
   mapfile -t missing < <(nemo_missing "$@")
   [ ${#missing[@]} -gt 0 ] || return 0
+  by_hand="As root, run: apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
   if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
-    nemo_fail "Packages are missing, and this user is neither root nor has sudo. As root, run:" \
-      "  apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+    nemo_fail "Packages are missing, and this user is neither root nor has sudo." "$by_hand"
     return 1
   fi
   echo "Installing ${#missing[@]} Debian packages: ${missing[*]}"
@@ -69,7 +69,7 @@ nemo_install_missing() {
     nemo_apt_get install --no-install-recommends "${missing[@]}" >/dev/null && return 0
     [ "$attempt" -eq 3 ] || sleep $((attempt * 2))
   done
-  nemo_fail "apt could not install: ${missing[*]}"
+  nemo_fail "apt could not install what is missing." "$by_hand"
 }
 
 # nemo_jobs: as many compilers as cores, but no more than the free memory feeds (1 GiB each).

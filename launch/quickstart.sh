@@ -24,5 +24,5 @@ jq -rn --slurpfile prompts $job.jsonl --slurpfile records $output/results.jsonl 
   | $prompts[.index] as $line
   | ($line.prompt // $line.messages[-1]?.content // "") as $prompt
   | (.text // .outputs[0]?.text // .error.message)[:300] as $text
-  | "\n[\(.id)] \($prompt) > \($text)" | gsub("\n(?=.)"; "\n  ")'
+  | "\n[\(.id)] \($prompt) > \($text | ltrimstr(" "))" | gsub("\n(?=.)"; "\n  ")'
 printf '\nAll of them: %s/results.jsonl; with arrays: results.h5, and how they were made: manifest.json, beside it.\n' "$PWD/$output"
