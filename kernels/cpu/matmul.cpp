@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "kernels/cpu/packed_block.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/shape_text.h"
@@ -16,6 +17,8 @@ namespace {
 /// stay in L2. A sum interrupted there goes on in y, in fp32, and so has the bits of one that is not.
 constexpr int64_t kSegmentSteps = 1024;
 constexpr int64_t kStepBytes = kBlockColumns * 4;
+/// Steps of 2 k of a quantized block that are widened at once, for all tiles: 16 or 32 KiB, which stay in L1.
+constexpr int64_t kWidenSteps = 64;
 /// Bytes of weights a task should at least read, and tiles of rows it should at least have if rows are
 /// divided.
 constexpr int64_t kTaskWeightBytes = 128 << 10;
@@ -80,6 +83,7 @@ void Division::divide(std::span<const int64_t> offsets, std::span<const PackedMa
 /// The work of one call: every tile of x is packed, then every task runs.
 class Product {
  public:
+  /// `dtype`: what x is read in.
   Product(TensorView<const float> x, TensorView<float> y, Division& division, const RowKernels& kernels,
           DType dtype)
       : x_(x),
@@ -106,7 +110,13 @@ class Product {
     const std::span<const RowTile> tiles(&division_.tiles[static_cast<size_t>(tile_begin)],
                                          static_cast<size_t>(tile_end - tile_begin));
     const int64_t last_block = std::min(group.blocks(), first_block + division_.blocks_per_task);
-    for (int64_t block = first_block; block < last_block; ++block) run_block(*group.weight, block, tiles);
+    for (int64_t block = first_block; block < last_block; ++block) {
+      if (is_quantized(group.weight->format())) {
+        run_quantized_block(*group.weight, block, tiles);
+      } else {
+        run_block(*group.weight, block, tiles);
+      }
+    }
   }
 
  private:
@@ -114,19 +124,47 @@ class Product {
 
   void run_block(const PackedMatrix& weight, int64_t block, std::span<const RowTile> tiles) const {
     const std::byte* data = weight.data() + block * steps_ * kStepBytes;
-    const int64_t column = block * kBlockColumns;
-    for (int64_t step = 0; step < steps_ || step == 0; step += kSegmentSteps) {
-      for (const RowTile& tile : tiles) {
-        kernels_.matmul_tile(dtype_, {.x = packed(tile) + step * tile.rows * x_step_bytes_,
-                                      .weight = data + step * kStepBytes,
-                                      .steps = std::min(kSegmentSteps, steps_ - step),
-                                      .rows = tile.rows,
-                                      .columns = std::min(kBlockColumns, y_.cols - column),
-                                      .y = y_.row(tile.row_begin) + column,
-                                      .y_stride = y_.stride,
-                                      .resume = step > 0});
-      }
+    for (int64_t step = 0; step < steps_ || step == 0; step += kSegmentSteps)
+      run_tiles(tiles, block, step, std::min(kSegmentSteps, steps_ - step), data + step * kStepBytes);
+  }
+
+  /// The matrix's scale comes last, upon the finished sums: here and nowhere else.
+  void run_quantized_block(const PackedMatrix& weight, int64_t block, std::span<const RowTile> tiles) const {
+    alignas(64) std::byte widened[kWidenSteps * 2 * kStepBytes];
+    const int64_t x_per_step = dtype_ == DType::kFloat32 ? 2 : 1;  // steps of x in one step of 2 k
+    const int64_t steps = ceil_div(x_.cols, 2);
+    const std::byte* data = weight.data() + block * packed_block_bytes(weight.format(), x_.cols);
+    for (int64_t step = 0; step < steps || step == 0; step += kWidenSteps) {
+      const int64_t count = std::min(kWidenSteps, steps - step);
+      kernels_.widen_weights(weight.format(), dtype_, data + packed_block_bytes(weight.format(), 2 * step),
+                             count, widened);
+      // An odd k ends half a step early where x is floats.
+      const int64_t x_step = step * x_per_step;
+      run_tiles(tiles, block, x_step, std::min(count * x_per_step, steps_ - x_step), widened);
     }
+    for (const RowTile& tile : tiles) scale_tile(tile, block, weight.scale());
+  }
+
+  /// Steps [step, step + num_steps) of every tile; `weight` is the first one of them.
+  void run_tiles(std::span<const RowTile> tiles, int64_t block, int64_t step, int64_t num_steps,
+                 const std::byte* weight) const {
+    const int64_t column = block * kBlockColumns;
+    for (const RowTile& tile : tiles) {
+      kernels_.matmul_tile(dtype_, {.x = packed(tile) + step * tile.rows * x_step_bytes_,
+                                    .weight = weight,
+                                    .steps = num_steps,
+                                    .rows = tile.rows,
+                                    .columns = std::min(kBlockColumns, y_.cols - column),
+                                    .y = y_.row(tile.row_begin) + column,
+                                    .y_stride = y_.stride,
+                                    .resume = step > 0});
+    }
+  }
+
+  void scale_tile(const RowTile& tile, int64_t block, float scale) const {
+    const int64_t begin = block * kBlockColumns, end = std::min(begin + kBlockColumns, y_.cols);
+    for (int64_t row = tile.row_begin; row < tile.row_begin + tile.rows; ++row)
+      for (int64_t column = begin; column < end; ++column) y_.row(row)[column] *= scale;
   }
 
   TensorView<const float> x_;
@@ -138,6 +176,12 @@ class Product {
   std::byte* packed_x_;
 };
 
+/// What x is read in.
+DType read_type(const PackedMatrix& weight, const Context& context) {
+  if (is_quantized(weight.format())) return context.dtype;
+  return weight.format() == WeightFormat::kFloat32 ? DType::kFloat32 : DType::kBFloat16;
+}
+
 void check_shapes(TensorView<const float> x, std::span<const int64_t> offsets,
                   std::span<const PackedMatrix> weights, TensorView<float> y) {
   NEMO_CHECK(x.rows == y.rows, shape_text(x).append(" to ").append(shape_text(y)));
@@ -146,7 +190,7 @@ void check_shapes(TensorView<const float> x, std::span<const int64_t> offsets,
   for (size_t e = 0; e < weights.size(); ++e) {
     NEMO_CHECK(offsets[e] <= offsets[e + 1], "offsets fall");
     NEMO_CHECK(
-        weights[e].k() == x.cols && weights[e].n() == y.cols && weights[e].dtype() == weights[0].dtype(),
+        weights[e].k() == x.cols && weights[e].n() == y.cols && weights[e].format() == weights[0].format(),
         shape_text(x)
             .append(" through ")
             .append(shape_text(weights[e].n(), weights[e].k()))
@@ -171,7 +215,7 @@ void matmul_grouped(const Context& context, TensorView<const float> x, std::span
   Division& division = division_of_this_thread;
   division.divide(offsets, weights, context.threads.num_threads());
 
-  const Product product{x, y, division, row_kernels(context.isa), weights[0].dtype()};
+  const Product product{x, y, division, row_kernels(context.isa), read_type(weights[0], context)};
   for_each_row(context, static_cast<int64_t>(division.tiles.size()), kTileRows * x.cols,
                [&](int64_t tile) { product.pack(division.tiles[static_cast<size_t>(tile)]); });
   context.threads.run(division.num_tasks, [&](int64_t task) { product.run(task); });

@@ -10,44 +10,66 @@
 #include <span>
 
 #include "kernels/context.h"
+#include "kernels/weight_format.h"
 
 namespace nemo::kernels {
 
-/// An owner of one weight matrix in kernel layout: blocks of 64 output columns,
-/// [ceil(n/64)][ceil(k/2)][64][2] for bfloat16 and [ceil(n/64)][k][64] for float32, zero-padded. Move-only.
+/// An owner of one weight matrix in kernel layout: blocks of 64 output columns, each of them
+///   kFloat32   [k][64]
+///   kBFloat16  [ceil(k/2)][64][2]
+///   kFp8       [ceil(k/2)][64][2] bytes
+///   kNvfp4     [k/16] times (64 block scales, then [8][64] pairs of nibbles, the lower one first); k is a
+///              multiple of 16
+/// zero-padded. Move-only.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  /// Allocates (64-byte aligned, huge pages advised) and zeroes; fill with pack_rows.
-  PackedMatrix(DType dtype, int64_t n, int64_t k);
+  /// Allocates (64-byte aligned, huge pages advised) and zeroes; fill with pack_rows and its like. Finished
+  /// sums are multiplied by `scale`: the one float scale of a quantized matrix; 1 otherwise.
+  PackedMatrix(WeightFormat format, int64_t n, int64_t k, float scale = 1.0f);
+  PackedMatrix(DType dtype, int64_t n, int64_t k) : PackedMatrix(weight_format(dtype), n, k) {}
 
-  DType dtype() const { return dtype_; }
+  WeightFormat format() const { return format_; }
+  float scale() const { return scale_; }
   int64_t n() const { return n_; }  ///< output columns
   int64_t k() const { return k_; }  ///< input columns
   int64_t bytes() const { return bytes_; }
-  static int64_t packed_bytes(DType dtype, int64_t n, int64_t k);
+  static int64_t packed_bytes(WeightFormat format, int64_t n, int64_t k);
+  static int64_t packed_bytes(DType dtype, int64_t n, int64_t k) {
+    return packed_bytes(weight_format(dtype), n, k);
+  }
   const std::byte* data() const { return data_.get(); }
 
-  /// Stores rows [row_begin, row_begin + rows.rows) of W. float input is rounded to this matrix's dtype.
+  /// Stores rows [row_begin, row_begin + rows.rows) of W. float input is rounded to this matrix's format,
+  /// which is not a quantized one.
   void pack_rows(int64_t row_begin, TensorView<const float> rows);
   void pack_rows(int64_t row_begin, TensorView<const bf16> rows);
+  /// The same of a kFp8 matrix: e4m3 codes [rows, k].
+  void pack_fp8_rows(int64_t row_begin, TensorView<const uint8_t> codes);
+  /// The same of a kNvfp4 matrix: pairs of e2m1 codes [rows, k/2], the even column in the lower nibble, and
+  /// the e4m3 scales of their blocks [rows, k/16].
+  void pack_nvfp4_rows(int64_t row_begin, TensorView<const uint8_t> pairs,
+                       TensorView<const uint8_t> block_scales);
 
  private:
   struct Free {
     void operator()(std::byte* pointer) const;
   };
-  DType dtype_ = DType::kFloat32;
+  WeightFormat format_ = WeightFormat::kFloat32;
+  float scale_ = 1.0f;
   int64_t n_ = 0, k_ = 0, bytes_ = 0;
   std::unique_ptr<std::byte[], Free> data_;
 };
 
-/// y[rows, n] = x[rows, k] W^T. x is read in W's dtype (rounded to nearest even if that is bfloat16),
-/// products are summed in fp32, y is fp32 and not rounded. rows may be 0.
+/// y[rows, n] = x[rows, k] W^T. x is read in W's dtype, for quantized W in the context's (rounded to nearest
+/// even if that is bfloat16; never quantized itself). Products are summed in fp32, y is fp32 and not rounded.
+/// rows may be 0. With quantized W each y is scale() times, to the bit, what the same matrix gives without
+/// its scale as kBFloat16 (or kFloat32, in a context of float32).
 void matmul(const Context& context, TensorView<const float> x, const PackedMatrix& weight,
             TensorView<float> y);
 
 /// The same for many experts at once: rows [offsets[e], offsets[e + 1]) of x go through weights[e].
-/// x [rows, k], y [rows, n], offsets has weights.size() + 1 entries, all weights have one shape and type.
+/// x [rows, k], y [rows, n], offsets has weights.size() + 1 entries, all weights have one shape and format.
 /// Equal to the bit to one matmul per expert.
 void matmul_grouped(const Context& context, TensorView<const float> x, std::span<const int64_t> offsets,
                     std::span<const PackedMatrix> weights, TensorView<float> y);

@@ -7,6 +7,7 @@
 #include "kernels/cpu/simd/mamba2.h"
 #include "kernels/cpu/simd/matmul.h"
 #include "kernels/cpu/simd/tree_sum.h"
+#include "kernels/cpu/simd/widen.h"
 
 namespace nemo::kernels {
 namespace {
@@ -28,6 +29,7 @@ constexpr RowKernels all_rows() {
           .x_step_bytes = x_step_bytes,
           .pack_x = pack_x,
           .matmul_tile = matmul_tile,
+          .widen_weights = widen_weights,
           .conv_silu = conv_silu_run,
           .selective_scan = selective_scan_run,
           .softmax_page = softmax_page,

@@ -4,6 +4,7 @@
 
 #include "kernels/context.h"
 #include "kernels/ops/logits.h"
+#include "kernels/weight_format.h"
 
 namespace nemo::kernels {
 
@@ -98,6 +99,9 @@ struct RowKernels {
   /// x [rows, k], rows x_stride apart -> the layout matmul_tile reads: [steps, rows].
   void (*pack_x)(DType dtype, const float* x, int64_t x_stride, int64_t rows, int64_t k, void* packed);
   void (*matmul_tile)(DType dtype, const MatmulTile& tile);
+  /// `steps` steps of 2 k of a packed block of quantized weights (for kNvfp4 a multiple of 8, from a group's
+  /// beginning on) -> what matmul_tile reads: [steps][64][2] bfloat16 or [2 steps][64] floats, unscaled.
+  void (*widen_weights)(WeightFormat format, DType dtype, const void* packed, int64_t steps, void* widened);
 
   void (*conv_silu)(const ConvRun& run);
   void (*selective_scan)(const ScanRun& run);
