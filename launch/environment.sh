@@ -7,7 +7,7 @@ NEMO_PACKAGES=(
   g++ cmake ninja-build pkgconf libopenmpi-dev openmpi-bin libhdf5-dev libyaml-cpp-dev nlohmann-json3-dev libpcre2-dev
   libxxhash-dev librandom123-dev zlib1g-dev libboost-dev libcli11-dev libgtest-dev python3 python3-jinja2 jq
 )
-NEMO_TEST_PACKAGES=(git python3-h5py hdf5-tools clang-format-14 shellcheck slurmctld slurmd slurm-client munge libpmix2 iproute2)
+NEMO_TEST_PACKAGES=(git python3-h5py clang-format-14 shellcheck slurmctld slurmd slurm-client munge libpmix2 iproute2)
 
 # Open MPI. tests/CMakeLists.txt reads these lines too, so that ctest alone has the same environment.
 export OMPI_ALLOW_RUN_AS_ROOT=1
