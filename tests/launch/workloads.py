@@ -1,6 +1,7 @@
 """What layouts_test.py runs: model folders, inputs and jobs, made in a work folder from fixed seeds."""
 import json
 import random
+import shutil
 from pathlib import Path
 
 GOLDEN = {"dense": 0, "moe": 8, "latent": 16, "grouped": 16, "no_norm": 8, "puzzle": 8, "all_kinds": 8}  # experts
@@ -34,11 +35,13 @@ def link_all(source, folder, without=()):
 
 
 def make_models(source, work):
-    """{name: (folder, layers, routed experts)}. Weights are links."""
-    checkpoint = source / "configs/checkpoints/kjv-wordnet-7m"
+    """{name: (folder, layers, routed experts)}. Links to one copy of the weights: the oracle's answers are kept for hours in
+    a soak, and somebody may put another checkpoint into the source tree meanwhile."""
+    checkpoint = work / "models/kjv"
+    shutil.copytree(source / "configs/checkpoints/kjv-wordnet-7m", checkpoint)
     models = {"kjv": (checkpoint, 14, 64)}
     short = work / "models/kjv_short"
-    short.mkdir(parents=True)
+    short.mkdir()
     link_all(checkpoint, short, without={"config.json"})
     config = json.loads((checkpoint / "config.json").read_text())
     config["max_position_embeddings"] = SHORT_CONTEXT
