@@ -51,8 +51,11 @@ def count_choices(model):
     for layer in model.model.layers:
         if hasattr(layer.mixer, "gate"):
             count = torch.zeros(layer.mixer.gate.num_experts, dtype=torch.long)
-            layer.mixer.gate.register_forward_hook(
-                lambda _, __, out, count=count: count.add_(torch.bincount(out[2].flatten(), minlength=len(count))))
+
+            def add(_, __, out, count=count):
+                count.add_(torch.bincount(out[2].flatten(), minlength=len(count)))
+
+            layer.mixer.gate.register_forward_hook(add)
             counts.append(count)
     return counts
 

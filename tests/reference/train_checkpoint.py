@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains the small checkpoint on a CPU and leaves its state in a folder; export.py turns that into a checkpoint.
 
-  python train_checkpoint.py --work /tmp/kjv --steps 3000
+  python train_checkpoint.py --work /tmp/kjv
 
 Warm-up, a flat stretch, then a linear decay: over the last `--decay` steps, or with --minutes over the last
 `--decay-minutes`, whatever the machine's load lets it do until then. Started again, it goes on from the last saved state.
@@ -26,18 +26,18 @@ from trainable import Nemotron
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--work", type=Path, required=True)
-    p.add_argument("--steps", type=int, default=3000)
-    p.add_argument("--decay", type=int, default=800)
+    p.add_argument("--steps", type=int, default=928)
+    p.add_argument("--decay", type=int, default=500)
     p.add_argument("--minutes", type=float, help="stop after so many minutes, instead of --steps")
     p.add_argument("--decay-minutes", type=float, default=50)
-    p.add_argument("--rows", type=int, default=8, help="sequences a step")
+    p.add_argument("--rows", type=int, default=5, help="sequences a step")
     p.add_argument("--sequence", type=int, default=512)
-    p.add_argument("--chats", type=int, default=3, help="of the rows, those with chats")
+    p.add_argument("--chats", type=int, default=2, help="of the rows, those with chats")
     p.add_argument("--muon", type=float, default=0.02)
     p.add_argument("--adam", type=float, default=0.003)
     p.add_argument("--weight-decay", type=float, default=0.05)
     p.add_argument("--balance", type=float, default=0.01, help="step of the expert bias")
-    p.add_argument("--save-every", type=int, default=200)
+    p.add_argument("--save-every", type=int, default=100)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--seed", type=int, default=1)
     return p.parse_args()
