@@ -7,8 +7,10 @@
 namespace nemo::dist {
 
 namespace {
+using Clock = std::chrono::steady_clock;
+
 constexpr std::chrono::microseconds kIdlePause(200);
-constexpr int64_t kHeartbeatRounds = 5000;  // of kIdlePause and an agreement: one to a few seconds
+constexpr std::chrono::milliseconds kHeartbeat(250);  // a fraction of the shortest limits.wait_deadline
 }  // namespace
 
 Engine::Engine(ProcessGrid& grid, Stage& stage, int64_t num_slots, Scheduler* scheduler, LaneFeed* feed,
@@ -71,19 +73,19 @@ void Engine::take_oldest_result() {
 void Engine::lead() {
   const auto max_in_flight = static_cast<size_t>(grid_.stages.size());
   int64_t next_step = 0;
-  int64_t idle_rounds = 0;  // the same on every lane, because every round agrees
+  Clock::time_point last_step = Clock::now();
   while (true) {
     feed_->pump(*scheduler_);
     StepMessage message = scheduler_->compose(next_step);
     // What any lane needs, all lanes do: the answer is the same everywhere, and so is the branch taken.
     const bool unfinished = !scheduler_->idle() || !feed_->is_exhausted();
-    const std::array<int64_t, 2> mine = {message.num_rows(), unfinished ? 1 : 0};
-    const auto any = grid_.lanes.all_max(mine, "the lanes to agree on the next step");
     // Now and then a step of no rows tells the waiting stages that we are alive while no request is there.
-    const bool heartbeat = idle_rounds > 0 && idle_rounds % kHeartbeatRounds == 0;
-    const bool run = any[0] > 0 || heartbeat;
-    idle_rounds = run ? 0 : idle_rounds;
+    const bool is_heartbeat_due = in_flight_.empty() && Clock::now() - last_step > kHeartbeat;
+    const std::array<int64_t, 3> mine = {message.num_rows(), unfinished ? 1 : 0, is_heartbeat_due ? 1 : 0};
+    const auto any = grid_.lanes.all_max(mine, "the lanes to agree on the next step");
+    const bool run = any[0] > 0 || any[2] > 0;
     if (run) {
+      last_step = Clock::now();
       run_step(message);
       in_flight_.push_back(next_step++);
     }
@@ -92,8 +94,7 @@ void Engine::lead() {
     } else if (!run && any[1] == 0) {
       break;
     } else if (!run) {
-      ++idle_rounds;  // requests are still to come
-      std::this_thread::sleep_for(kIdlePause);
+      std::this_thread::sleep_for(kIdlePause);  // requests are still to come
     }
   }
   feed_->pump(*scheduler_);
