@@ -18,6 +18,7 @@ int64_t needed_tokens(const Record& record, int64_t max_context) {
     if (!output.token_ids.empty()) tokens += record.num_prompt_tokens + size_of(output.token_ids);
   if (!record.score || record.score->token_ids.empty()) return tokens;
   const int64_t num_scored = size_of(record.score->token_ids);
+  max_context = std::min(max_context, record.num_prompt_tokens + num_scored);  // it may be "no limit"
   for (const ScoreWindow& window : score_windows(record.num_prompt_tokens, num_scored, max_context))
     tokens += window.num_rows();
   return tokens + num_scored;

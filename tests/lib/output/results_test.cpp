@@ -104,7 +104,7 @@ TEST(Results, TotalsAreCounted) {
   RecordMaker make(1);
   std::vector<Record> records = {make.failed(0), small_record()};
   records[1].index = 1;
-  EXPECT_EQ(run(folder.path(), records, {}), (ResultTotals{2, 1, 1, 5, 2}));
+  EXPECT_EQ(run(folder.path(), records, {}), (ResultTotals{2, 1, 1, 5, 2, 5 + 2}));
 }
 
 // What recomputed_tokens of the manifest is measured against.
