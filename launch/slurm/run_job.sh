@@ -52,8 +52,9 @@ leave() {
   if [ "$1" -eq 75 ] && comes_back; then
     if [ "$restarts" -lt "${NEMO_MAX_RESTARTS:-1000}" ]; then
       say "not finished: requeued"
+      trap 'exit 75' TERM # comes with the requeue, which ends this run of the script
       scontrol requeue "$SLURM_JOB_ID"
-      sleep 300 & # Slurm ends this run of the script meanwhile; had it ended by itself, the job would be over
+      sleep 300 &
       wait $! || true
     else
       say "not finished after $restarts restarts, all that NEMO_MAX_RESTARTS allows"

@@ -7,7 +7,7 @@ require_slurm() {
   local program
   for program in munged slurmctld slurmd sbatch; do
     PATH=$PATH:/usr/sbin command -v $program >/dev/null ||
-      skip "$program is missing: apt-get install --no-install-recommends slurmctld slurmd slurm-client munge libpmix2"
+      skip_for_want "$program is missing: apt-get install --no-install-recommends slurmctld slurmd slurm-client munge libpmix2"
   done
   PATH=$PATH:/usr/sbin
 }
@@ -77,4 +77,7 @@ field_of() { timeout 20 scontrol show job "$1" | grep -oP "(?<=\b$2=)\S+" | head
 
 in_state() { state_of "$1" | grep -qxE "$2"; }
 
-is_over() { ! state_of "$1" | grep -qxE 'PENDING|RUNNING|COMPLETING|CONFIGURING|REQUEUED|SUSPENDED|PREEMPTED'; }
+is_over() {
+  local states
+  states=$(state_of "$1") && ! grep -qvxE 'COMPLETED|CANCELLED|FAILED|TIMEOUT|NODE_FAIL|BOOT_FAIL|OUT_OF_MEMORY|DEADLINE' <<<"$states"
+}
