@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "dist/schedule/scheduler.h"
 #include "lib/request/serialize.h"
 
 namespace nemo::launch {
@@ -48,7 +49,7 @@ void Coordinator::take_message(const dist::Communicator::Incoming& incoming) {
       lane->has_asked = true;
       break;
     case ToCoordinator::kRecord:
-      recorder_.submit(record_from_bytes(payload));
+      take_record(record_from_bytes(payload));
       break;
     case ToCoordinator::kProgress:
       recorder_.submit(sample_progress_from_bytes(payload));
@@ -60,6 +61,15 @@ void Coordinator::take_message(const dist::Communicator::Incoming& incoming) {
       lane->finished = true;
       break;
   }
+}
+
+void Coordinator::take_record(Record record) {
+  if (!record.error || record.error->code != dist::kKvCacheTooSmall) {
+    recorder_.submit(std::move(record));
+    return;
+  }
+  // Another layout may have room: an error in the results would depend on this one.
+  if (misfits_.count++ == 0) misfits_.first = "request '" + record.id + "': " + record.error->message;
 }
 
 void Coordinator::hand_out() {

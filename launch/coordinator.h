@@ -27,6 +27,13 @@ class Coordinator {
   /// Every lane has said that it is done.
   bool all_finished() const;
 
+  /// Requests that no lane of this layout has the memory for; they are not done.
+  struct Misfits {
+    int64_t count = 0;
+    std::string first;  ///< what is the matter with the first of them
+  };
+  const Misfits& misfits() const { return misfits_; }
+
   /// Pumps until then.
   void wait_for_lanes();
 
@@ -40,6 +47,7 @@ class Coordinator {
     std::chrono::steady_clock::time_point last_heard = std::chrono::steady_clock::now();
   };
   void take_message(const dist::Communicator::Incoming& incoming);
+  void take_record(Record record);
   void hand_out();
   void send(Request request, Lane& lane);
   Lane* next_lane_with_credit();
@@ -53,6 +61,7 @@ class Coordinator {
   RequestReader& reader_;
   Recorder& recorder_;
   Progress& progress_;
+  Misfits misfits_;
   size_t next_lane_ = 0;
   bool told_exhausted_ = false;
   bool told_stop_ = false;

@@ -18,6 +18,13 @@ std::string dtype_text(ActivationType dtype) {
   return dtype == ActivationType::kBFloat16 ? "bfloat16" : "float32";
 }
 
+/// Quantized weights are never widened in memory, and activations never quantized, whatever the release does.
+std::string guarantee_dtype(const JobConfig& job, const ModelConfig& model) {
+  const std::string dtype = dtype_text(job.dtype);
+  if (model.quantization.empty()) return dtype;
+  return dtype + "; weights as stored (" + model.quantization + "), activations and KV cache not quantized";
+}
+
 std::string build_text() {
   return std::string(kVersion) + ", " + kCompiler + ", " + kBuildType;
 }
@@ -137,7 +144,7 @@ Manifest HeadOffice::manifest(RunStatus status) const {
                         "the same tokens and logprobs for a request on any number of ranks, layout, threads, "
                         "batch and order, and after any crash, within one instruction set, dtype and build",
                     .instruction_set = std::string(kernels::isa_name(facts_.isa)),
-                    .dtype = dtype_text(facts_.job.dtype),
+                    .dtype = guarantee_dtype(facts_.job, facts_.model),
                     .build = build_text()},
       .num_requests = num_requests_,
       .num_done = journal_->index().num_done(),
@@ -181,9 +188,19 @@ int HeadOffice::close(double load_seconds) {
   summary.timings_s = {{"load", load_seconds}, {"run", run_seconds_}};
   if (complete) write_result_files(summary);
   write_manifest(folder_.manifest_path(), summary);
-  print_summary(summary, stop_reason_);
+  if (coordinator_ && coordinator_->misfits().count > 0) throw_misfits(summary);
   NEMO_CHECK(complete || stop_reason_ != StopReason::kNone, "the lanes ended before the requests did");
+  print_summary(summary, stop_reason_);
   return complete ? kExitDone : kExitStopped;
+}
+
+void HeadOffice::throw_misfits(const Manifest& manifest) const {
+  const Coordinator::Misfits& misfits = coordinator_->misfits();
+  throw Error("",
+              count_text(misfits.count) + " requests need more memory than a lane has; " +
+                  count_text(manifest.num_done) + " of " + count_text(manifest.num_requests) +
+                  " are done and safe in " + folder_.journal_path() + ". First " + misfits.first,
+              "start the job again with more ranks or memory; see --plan");
 }
 
 void HeadOffice::print_summary(const Manifest& manifest, StopReason reason) const {

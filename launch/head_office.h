@@ -62,6 +62,7 @@ class HeadOffice {
   Identity identity() const;
   Manifest manifest(RunStatus status) const;
   void write_result_files(Manifest& manifest);
+  [[noreturn]] void throw_misfits(const Manifest& manifest) const;
   void print_summary(const Manifest& manifest, StopReason reason) const;
 
   RunFacts facts_;

@@ -56,7 +56,7 @@ std::optional<RequestError> find_refusal(const Request& request, const Scheduler
   const int64_t rows = most_rows(request, limits);
   if (!limits.needs_pages || rows <= capacity) return std::nullopt;
   return RequestError{
-      "kv_cache_too_small",
+      std::string(kKvCacheTooSmall),
       "the sequence may grow to " + std::to_string(rows) + " tokens, but the KV cache has room for " +
           std::to_string(capacity) + " (" + std::to_string(limits.kv_pages) + " pages of " +
           std::to_string(kernels::kKvPageTokens) +

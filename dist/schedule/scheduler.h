@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "dist/schedule/step_message.h"
@@ -31,6 +32,10 @@ struct SchedulerLimits {
 struct EndOfText {
   std::vector<int32_t> eos_token_ids;
 };
+
+/// The code of the one refusal that depends on memory and layout and is therefore no result: the coordinator
+/// keeps it out of the journal, and the job can be started again with more.
+inline constexpr std::string_view kKvCacheTooSmall = "kv_cache_too_small";
 
 class Scheduler {
  public:
