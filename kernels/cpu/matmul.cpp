@@ -17,8 +17,10 @@ namespace {
 /// stay in L2. A sum interrupted there goes on in y, in fp32, and so has the bits of one that is not.
 constexpr int64_t kSegmentSteps = 1024;
 constexpr int64_t kStepBytes = kBlockColumns * 4;
-/// Steps of 2 k of a quantized block that are widened at once, for all tiles: 16 or 32 KiB, which stay in L1.
-constexpr int64_t kWidenSteps = 64;
+/// Steps of 2 k of a quantized block that are widened at once, for all tiles: 64 or 128 KiB, which stay in
+/// L2. Fewer would stay in L1, but the sums of a tile go through memory at the end of each piece, which costs
+/// more.
+constexpr int64_t kWidenSteps = 256;
 /// Bytes of weights a task should at least read, and tiles of rows it should at least have if rows are
 /// divided.
 constexpr int64_t kTaskWeightBytes = 128 << 10;
@@ -130,9 +132,10 @@ class Product {
 
   /// The matrix's scale comes last, upon the finished sums: here and nowhere else.
   void run_quantized_block(const PackedMatrix& weight, int64_t block, std::span<const RowTile> tiles) const {
-    alignas(64) std::byte widened[kWidenSteps * 2 * kStepBytes];
+    static thread_local Scratch widened_of_this_thread;
     const int64_t x_per_step = dtype_ == DType::kFloat32 ? 2 : 1;  // steps of x in one step of 2 k
     const int64_t steps = ceil_div(x_.cols, 2);
+    auto* widened = widened_of_this_thread.get<std::byte>(kWidenSteps * x_per_step * kStepBytes);
     const std::byte* data = weight.data() + block * packed_block_bytes(weight.format(), x_.cols);
     for (int64_t step = 0; step < steps || step == 0; step += kWidenSteps) {
       const int64_t count = std::min(kWidenSteps, steps - step);

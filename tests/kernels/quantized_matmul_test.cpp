@@ -109,10 +109,10 @@ TEST_P(QuantizedMatmulTest, HasTheBitsOfTheWidenedMatrix) {
         expect_bits_of_widened(random_quantized(random_, format, 70, 48), dtype, rows);
       for (const int64_t n : {1, 15, 63, 64, 65, 129})
         expect_bits_of_widened(random_quantized(random_, format, n, 64), dtype, 3);
-      for (const int64_t k : {0, 16, 112, 128, 144, 256, 2304})  // pieces of 128 are widened at once
+      for (const int64_t k : {0, 16, 112, 512, 528, 2304})  // pieces of 512 are widened at once
         expect_bits_of_widened(random_quantized(random_, format, 66, k), dtype, 4);
     }
-    for (const int64_t k : {1, 2, 3, 127, 129, 255, 301})
+    for (const int64_t k : {1, 2, 3, 127, 511, 513, 1301})
       expect_bits_of_widened(random_fp8(random_, 67, k), dtype, 4);
   }
 }

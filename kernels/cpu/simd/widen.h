@@ -1,6 +1,6 @@
 // Quantized weights as what the matrix product reads. Every e4m3 number and every product of e2m1 with an
 // e4m3 block scale is a bfloat16 exactly, so that a product with quantized weights is the product with
-// bfloat16 weights to the bit. Pieces of a block small enough for L1 are widened, and all tiles of rows run
+// bfloat16 weights to the bit. Pieces of a block small enough for L2 are widened, and all tiles of rows run
 // through them: memory is read packed, and the product's text and its order of summation stand once.
 #pragma once
 
@@ -13,8 +13,6 @@ namespace {
 typedef uint8_t Bytes __attribute__((vector_size(kLanes * 4)));
 typedef uint16_t Pairs __attribute__((vector_size(kLanes * 4)));  // two bfloat16, or two codes, a column
 typedef uint16_t UnalignedPairs __attribute__((vector_size(kLanes * 4), aligned(2), may_alias));
-typedef uint8_t HalfBytes __attribute__((vector_size(kLanes * 2), aligned(1), may_alias));
-typedef uint8_t LaneBytes __attribute__((vector_size(kLanes), aligned(1), may_alias));
 
 /// Byte i of every 16 is the table's entry index[i] (0 to 15; others give anything).
 NEMO_INLINE Bytes look_up(Bytes table, Bytes index) {
@@ -24,16 +22,48 @@ NEMO_INLINE Bytes look_up(Bytes table, Bytes index) {
   return (Bytes)_mm256_shuffle_epi8((__m256i)table, (__m256i)index);
 #else
   Bytes result;
-  for (int i = 0; i < kLanes * 4; ++i) result[i] = table[i / 16 * 16 + index[i] % 16];
+  for (int i = 0; i < kLanes * 4; ++i) result[i] = table[index[i] % 16];
   return result;
 #endif
 }
 
 /// The 16 bytes again and again.
 NEMO_INLINE Bytes repeat16(const uint8_t* entries) {
+#if defined(__AVX512F__)
+  return (Bytes)_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries)));
+#elif defined(__AVX2__)
+  return (Bytes)_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries)));
+#else
   Bytes table;
-  for (int i = 0; i < kLanes * 4; ++i) table[i] = entries[i % 16];
+  for (int i = 0; i < kLanes * 4; ++i) table[i] = entries[i];
   return table;
+#endif
+}
+
+/// Two codes a column, each widened to 16 bits. By name: GCC 12 widens bytes one by one.
+NEMO_INLINE Pairs load_code_pairs(const uint8_t* p) {
+#if defined(__AVX512BW__)
+  return (Pairs)_mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+#elif defined(__AVX2__)
+  return (Pairs)_mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#else
+  Pairs codes;
+  for (int i = 0; i < kLanes * 2; ++i) codes[i] = p[i];
+  return codes;
+#endif
+}
+
+/// One byte a column, widened to 32 bits.
+NEMO_INLINE Words load_bytes(const uint8_t* p) {
+#if defined(__AVX512F__)
+  return (Words)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+#elif defined(__AVX2__)
+  return (Words)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+#else
+  Words words;
+  for (int i = 0; i < kLanes; ++i) words[i] = p[i];
+  return words;
+#endif
 }
 
 /// bfloat16 bits of e4m3 codes. Subnormal numbers come from a table: lower bytes of 0, 2^-9 ... 7 * 2^-9,
@@ -68,16 +98,11 @@ NEMO_INLINE Floats float_of_e2m1(Words code) {
 #endif
 }
 
-NEMO_INLINE Words load_bytes(const uint8_t* p) {
-  return __builtin_convertvector(*reinterpret_cast<const LaneBytes*>(p), Words);
-}
-
 /// Steps [2 k][64 columns] of e4m3 codes -> words.
 void widen_fp8(const uint8_t* packed, int64_t steps, uint32_t* words) {
   for (int64_t i = 0; i < steps * kBlockColumns; i += kLanes) {
-    const Pairs codes = __builtin_convertvector(*reinterpret_cast<const HalfBytes*>(packed + 2 * i), Pairs);
     __builtin_prefetch(packed + 2 * (i + steps * kBlockColumns), 0, 2);  // the piece after this one
-    *reinterpret_cast<UnalignedPairs*>(words + i) = bf16_of_e4m3(codes);
+    *reinterpret_cast<UnalignedPairs*>(words + i) = bf16_of_e4m3(load_code_pairs(packed + 2 * i));
   }
 }
 
