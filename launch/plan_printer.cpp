@@ -111,7 +111,7 @@ void print_model(Sheet& sheet, const ModelConfig& model, const JobConfig& job, c
   sheet.entry("active", grouped(active_parameters(model)) + " a token, output head included");
   sheet.more(grouped(active_parameters_with_embedding(model)) + " with the input embedding too");
   std::string kept = job.dtype == ActivationType::kBFloat16 ? "bfloat16" : "float32";
-  if (!model.quantization.empty()) kept += ", widened from " + model.quantization;
+  if (!model.quantization.empty()) kept += "; quantized ones stay as stored (" + model.quantization + ")";
   sheet.entry("layers", grouped(model.num_layers()) + ": " + kinds_text(model, all));
   sheet.entry("weights", kept + ", " + bytes_text(total_weight_bytes(plan)) + " over the ranks of a replica");
 }

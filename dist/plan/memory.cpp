@@ -20,14 +20,17 @@ constexpr int64_t kPairsPerPortion = 2048;     // lib/model/moe.cpp runs so many
 constexpr int64_t kPairBookkeepingBytes = 36;  // ids, weight, order and tree term of a pair
 
 /// Matrices are packed in blocks of output columns; vectors, the convolution and the embedding's rows are
-/// not.
-int64_t bytes_in_memory(const TensorSpec& spec, DType dtype) {
+/// not. `stored`: quantized matrices stay as they are stored.
+int64_t bytes_in_memory(const TensorSpec& spec, StoredAs stored, DType dtype) {
   if (spec.role == TensorRole::kRouter)
     return PackedMatrix::packed_bytes(DType::kFloat32, spec.shape[0], spec.shape[1]);
   if (spec.keep == Keep::kFloat32) return spec.num_elements() * kFloatBytes;
   if (spec.role == TensorRole::kEmbedding) return spec.num_elements() * kernels::dtype_bytes(dtype);
   const size_t rank = spec.shape.size();
-  return PackedMatrix::packed_bytes(dtype, spec.shape[rank - 2], spec.shape[rank - 1]);
+  const kernels::WeightFormat format = stored == StoredAs::kFp8     ? kernels::WeightFormat::kFp8
+                                       : stored == StoredAs::kNvfp4 ? kernels::WeightFormat::kNvfp4
+                                                                    : kernels::weight_format(dtype);
+  return PackedMatrix::packed_bytes(format, spec.shape[rank - 2], spec.shape[rank - 1]);
 }
 
 /// The most subtree roots a block of experts can give back for one row.
@@ -84,11 +87,24 @@ Scratch layer_scratch(const ModelConfig& model, const LayerConfig& layer, DType 
   return {};
 }
 
-LayerBytes layer_bytes(const ModelConfig& model, const LayerConfig& layer, DType dtype, int64_t num_lanes) {
-  LayerBytes bytes;
-  for (const TensorSpec& spec : layer_tensors(model, layer, ""))
+/// How the files announce that the tensor is stored; of routed experts, how all of them are.
+StoredAs announced_for(const ModelConfig& model, const TensorSpec& spec, int64_t layer_idx) {
+  if (model.announced_quantization.empty()) return StoredAs::kPlain;
+  return announced_storage(
+      model, spec.split == Split::kByExpert ? expert_tensor_name(spec.role, layer_idx, 0) : spec.name);
+}
+
+void set_weight_bytes(const ModelConfig& model, int64_t layer_idx, DType dtype, LayerBytes& bytes) {
+  bytes.shared_weights = bytes.expert_weights = 0;
+  for (const TensorSpec& spec : layer_tensors(model, layer_idx))
     (spec.split == Split::kByExpert ? bytes.expert_weights : bytes.shared_weights) +=
-        bytes_in_memory(spec, dtype);
+        bytes_in_memory(spec, announced_for(model, spec, layer_idx), dtype);
+}
+
+LayerBytes layer_bytes(const ModelConfig& model, int64_t layer_idx, DType dtype, int64_t num_lanes) {
+  const LayerConfig& layer = model.layers[static_cast<size_t>(layer_idx)];
+  LayerBytes bytes;
+  set_weight_bytes(model, layer_idx, dtype, bytes);
   if (layer.kind == LayerKind::kMoe) bytes.num_experts = layer.n_routed_experts;
   if (layer.kind == LayerKind::kMamba) {
     const int64_t conv = (model.conv_kernel - 1) * model.conv_dim();
@@ -131,10 +147,13 @@ MemoryModel::MemoryModel(const ModelConfig& model, DType dtype, int64_t num_lane
     : dtype_(dtype), num_lanes_(num_lanes), hidden_size_(model.hidden_size), vocab_size_(model.vocab_size) {
   add_layers(model);
   for (const TensorSpec& spec : outer_tensors(model))
-    (spec.split == Split::kFirstStage ? embedding_bytes_ : head_bytes_) += bytes_in_memory(spec, dtype);
+    (spec.split == Split::kFirstStage ? embedding_bytes_ : head_bytes_) +=
+        bytes_in_memory(spec, announced_for(model, spec, 0), dtype);
   // A tied head is the embedding's matrix once more, packed for products.
   if (model.tie_word_embeddings)
-    head_bytes_ += PackedMatrix::packed_bytes(dtype, model.vocab_size, model.hidden_size);
+    head_bytes_ +=
+        bytes_in_memory({.role = TensorRole::kLmHead, .shape = {model.vocab_size, model.hidden_size}},
+                        announced_storage(model, tensor_name(TensorRole::kEmbedding, 0)), dtype);
 
   for (auto* sums : {&shared_before_, &heaviest_before_, &state_before_, &kv_before_}) sums->push_back(0);
   for (const LayerBytes& layer : layers_) {
@@ -148,12 +167,16 @@ MemoryModel::MemoryModel(const ModelConfig& model, DType dtype, int64_t num_lane
 
 void MemoryModel::add_layers(const ModelConfig& model) {
   std::vector<size_t> seen;
-  for (const LayerConfig& layer : model.layers) {
+  for (int64_t idx = 0; idx < model.num_layers(); ++idx) {
+    const LayerConfig& layer = model.layers[static_cast<size_t>(idx)];
     const auto same = std::find_if(seen.begin(), seen.end(),
                                    [&](size_t i) { return is_same_shape(model.layers[i], layer); });
     const bool is_new = same == seen.end();
-    layers_.push_back(is_new ? layer_bytes(model, layer, dtype_, num_lanes_) : layers_[*same]);
+    layers_.push_back(is_new ? layer_bytes(model, idx, dtype_, num_lanes_) : layers_[*same]);
     if (is_new) seen.push_back(layers_.size() - 1);
+    // Layers of one shape may be quantized differently.
+    if (!is_new && !model.announced_quantization.empty())
+      set_weight_bytes(model, idx, dtype_, layers_.back());
   }
 }
 

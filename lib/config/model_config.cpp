@@ -176,26 +176,27 @@ void read_mlp_and_router(const ConfigReader& reader, ModelConfig& config) {
   config.routed_scaling_factor = static_cast<float>(scale);
 }
 
-/// "modelopt NVFP4" out of a quantization_config.
-std::string quantization_summary(const ConfigReader& reader) {
-  const json* value = reader.find("quantization_config");
-  if (value == nullptr) return "";
-  const ConfigReader quantization(*value, reader.where() + ": quantization_config", reader.warnings());
-  const std::string method = quantization.text({"quant_method"}, "unknown method");
-  const std::string algorithm = quantization.text({"quant_algo"}, "");
-  return algorithm.empty() ? method : method + " " + algorithm;
+void announce(ModelConfig& config, AnnouncedQuantization announced) {
+  if (config.quantization.empty()) config.quantization = announced.summary;
+  config.announced_quantization.push_back(std::move(announced));
 }
 
-/// The same out of hf_quant_config.json, which the quantized releases have beside config.json.
-std::string folder_quantization(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return "";
+void read_quantization_config(const ConfigReader& reader, ModelConfig& config) {
+  const json* value = reader.find("quantization_config");
+  if (value == nullptr) return;
+  const ConfigReader quantization(*value, reader.where() + ": quantization_config", reader.warnings());
+  announce(config, read_quantization(quantization, quantization.text({"quant_method"}, "unknown method")));
+}
+
+/// hf_quant_config.json, which the quantized releases have beside config.json.
+void read_folder_quantization(const std::filesystem::path& path, ModelConfig& config) {
+  if (!std::filesystem::exists(path)) return;
   const json document = parse_json(read_text_file(path.string(), kMaxConfigBytes), path.string());
-  std::vector<std::string> warnings;
-  const ConfigReader reader(document, path.string(), warnings);
+  const ConfigReader reader(document, path.string(), config.warnings);
   const json* quantization = reader.find("quantization");
-  if (quantization == nullptr) return "";
-  const ConfigReader inner(*quantization, path.string() + ": quantization", warnings);
-  return "modelopt " + inner.text({"quant_algo"}, "unknown algorithm");
+  if (quantization == nullptr) return;
+  const ConfigReader inner(*quantization, path.string() + ": quantization", config.warnings);
+  announce(config, read_quantization(inner, "modelopt"));
 }
 
 void apply_generation_config(const std::filesystem::path& path, ModelConfig& config) {
@@ -228,6 +229,13 @@ char layer_letter(LayerKind kind) {
   throw_broken_invariant("kind is a LayerKind", std::to_string(static_cast<int>(kind)));
 }
 
+StoredAs announced_storage(const ModelConfig& config, std::string_view name) {
+  for (const AnnouncedQuantization& announced : config.announced_quantization) {
+    if (const auto stored = announced.find(name)) return *stored;
+  }
+  return StoredAs::kPlain;
+}
+
 ModelConfig parse_model_config(std::string_view json_text, const std::string& where) {
   const json document = parse_json(json_text, where);
   ModelConfig config;
@@ -239,7 +247,7 @@ ModelConfig parse_model_config(std::string_view json_text, const std::string& wh
   read_mamba(reader, config);
   read_mlp_and_router(reader, config);
   read_layers(reader, config);
-  config.quantization = quantization_summary(reader);
+  read_quantization_config(reader, config);
   for (const auto& [key, value] : document.items()) {
     if (!is_known_model_config_key(key)) config.unknown_keys.push_back(key);
   }
@@ -264,9 +272,7 @@ ModelConfig load_model_config(const std::string& path) {
   config.name = is_config_json ? folder_name(fs::absolute(file).parent_path()) : file.stem().string();
   if (is_folder) {
     apply_generation_config(fs::path(path) / "generation_config.json", config);
-    if (config.quantization.empty()) {
-      config.quantization = folder_quantization(fs::path(path) / "hf_quant_config.json");
-    }
+    read_folder_quantization(fs::path(path) / "hf_quant_config.json", config);
   }
   return config;
 }

@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "lib/config/quantization.h"
+
 namespace nemo {
 
 enum class LayerKind : uint8_t { kMamba, kAttention, kMlp, kMoe };
@@ -70,6 +72,7 @@ struct ModelConfig {
   int32_t pad_token_id = 0;
   std::string dtype = "bfloat16";  ///< of the checkpoint as config.json states it; informational
   std::string quantization;  ///< as the files announce it, "modelopt NVFP4"; empty = none. Tensors decide
+  std::vector<AnnouncedQuantization> announced_quantization;  ///< config.json's, then hf_quant_config.json's
 
   /// Sublayers of the multi-token-prediction head, depth after depth; counted by --plan but not run.
   std::vector<LayerConfig> mtp_layers;
@@ -95,5 +98,9 @@ ModelConfig load_model_config(const std::string& path);
 
 /// The same from text; `where` names it in errors. For tests and for packs that hold the text inside.
 ModelConfig parse_model_config(std::string_view json_text, const std::string& where);
+
+/// How a matrix is stored, as far as the files announce it: the first announcement that says something about
+/// it, otherwise plain. `name` is a logical tensor name, of routed experts one expert's own.
+StoredAs announced_storage(const ModelConfig& config, std::string_view name);
 
 }  // namespace nemo

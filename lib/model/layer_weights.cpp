@@ -60,9 +60,37 @@ void pack_by_portions(int64_t n, int64_t k, PackedMatrix& packed, auto&& read_ro
   }
 }
 
+/// A quantized matrix stays as it is stored: its codes are packed, its scale comes along.
+PackedMatrix load_quantized_matrix(const Checkpoint& checkpoint, const std::string& name, int64_t n,
+                                   int64_t k) {
+  const bool is_fp8 = checkpoint.stored_as(name) == StoredAs::kFp8;
+  PackedMatrix packed(is_fp8 ? kernels::WeightFormat::kFp8 : kernels::WeightFormat::kNvfp4, n, k,
+                      checkpoint.scale(name));
+  const int64_t code_bytes = is_fp8 ? k : k / 2, scale_bytes = k / kernels::kNvfp4Block;
+  const int64_t rows_per_read = std::clamp<int64_t>(kReadBytes / code_bytes, 1, n);
+  std::vector<uint8_t> codes(static_cast<size_t>(rows_per_read * code_bytes));
+  std::vector<uint8_t> scales(is_fp8 ? 0 : static_cast<size_t>(rows_per_read * scale_bytes));
+  for (int64_t row = 0; row < n; row += rows_per_read) {
+    const int64_t count = std::min(rows_per_read, n - row);
+    const TensorView<const uint8_t> code_rows(codes.data(), count, code_bytes);
+    const auto bytes = [&](std::vector<uint8_t>& buffer, int64_t row_bytes) {
+      return std::as_writable_bytes(std::span(buffer).first(static_cast<size_t>(count * row_bytes)));
+    };
+    checkpoint.read_rows_codes(name, row, row + count, bytes(codes, code_bytes));
+    if (is_fp8) {
+      packed.pack_fp8_rows(row, code_rows);
+      continue;
+    }
+    checkpoint.read_rows_block_scales(name, row, row + count, bytes(scales, scale_bytes));
+    packed.pack_nvfp4_rows(row, code_rows, {scales.data(), count, scale_bytes});
+  }
+  return packed;
+}
+
 PackedMatrix load_matrix(const Checkpoint& checkpoint, const std::string& name, kernels::DType dtype) {
   const std::vector<int64_t> shape = checkpoint.shape(name);
   const int64_t n = shape.at(0), k = shape.at(1);
+  if (checkpoint.stored_as(name) != StoredAs::kPlain) return load_quantized_matrix(checkpoint, name, n, k);
   PackedMatrix packed(dtype, n, k);
   if (dtype == kernels::DType::kBFloat16) {
     pack_by_portions<kernels::bf16>(n, k, packed, [&](int64_t begin, int64_t end, kernels::bf16* out) {
@@ -114,7 +142,8 @@ MoeLayer load_moe(const LayerReader& read, kernels::ExpertRange experts) {
   MoeLayer layer;
   layer.router = read.matrix(kRouter, kernels::DType::kFloat32);
   layer.correction_bias = read.vector(kRouterBias);
-  if (read.has(kSharedUp)) layer.shared = MlpLayer{read.linear(kSharedUp, kSharedUpBias), read.linear(kSharedDown, kSharedDownBias)};
+  if (read.has(kSharedUp))
+    layer.shared = MlpLayer{read.linear(kSharedUp, kSharedUpBias), read.linear(kSharedDown, kSharedDownBias)};
   if (read.has(kLatentIn)) {
     layer.latent_in = read.linear(kLatentIn, kLatentInBias);
     layer.latent_out = read.linear(kLatentOut, kLatentOutBias);

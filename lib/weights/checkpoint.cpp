@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <numeric>
 #include <optional>
 
@@ -76,7 +77,11 @@ Checkpoint::Slice Checkpoint::resolve(std::string_view name) const {
     return resolve(tensor_name(TensorRole::kEmbedding, 0));
   }
   const auto entry = by_logical_name_.find(name);
-  if (entry != by_logical_name_.end()) return {entry->second, 0, entry->second->shape};
+  if (entry != by_logical_name_.end()) {
+    Slice slice{entry->second, 0, entry->second->shape};
+    if (nemo::stored_as(slice.tensor->dtype) == StoredAs::kNvfp4) slice.shape.back() *= 2;  // two a byte
+    return slice;
+  }
   if (const auto expert = split_expert_name(name)) {
     const auto stacked = by_logical_name_.find(expert->stacked);
     if (stacked != by_logical_name_.end()) {
@@ -98,7 +103,9 @@ Checkpoint::Slice Checkpoint::resolve_rows(std::string_view name, int64_t row_be
   NEMO_CHECK(0 <= row_begin && row_begin <= row_end && row_end <= slice.shape[0], std::string(name));
   const int64_t row_size = product(std::span(slice.shape).subspan(1));
   NEMO_CHECK(num_out == static_cast<size_t>((row_end - row_begin) * row_size), std::string(name));
-  slice.begin_byte += static_cast<uint64_t>(row_begin * row_size * dtype_size(slice.tensor->dtype));
+  const int64_t elements_per_byte = nemo::stored_as(slice.tensor->dtype) == StoredAs::kNvfp4 ? 2 : 1;
+  slice.begin_byte +=
+      static_cast<uint64_t>(row_begin * row_size * dtype_size(slice.tensor->dtype) / elements_per_byte);
   return slice;
 }
 
@@ -108,6 +115,70 @@ std::vector<int64_t> Checkpoint::shape(std::string_view name) const {
 
 DType Checkpoint::dtype(std::string_view name) const {
   return resolve(name).tensor->dtype;
+}
+
+StoredAs Checkpoint::stored_as(std::string_view name) const {
+  return nemo::stored_as(dtype(name));
+}
+
+float Checkpoint::read_scalar(const std::string& name) const {
+  const Slice slice = resolve(name);
+  float value = 0;
+  source_->read(*slice.tensor, 0, std::as_writable_bytes(std::span(&value, 1)));
+  if (std::isfinite(value) && value >= 0) return value;
+  throw Error(slice.tensor->file + ": tensor " + slice.tensor->name,
+              "is " + std::to_string(value) + ", which is no scale", "the file is damaged; fetch it again");
+}
+
+float Checkpoint::scale(std::string_view name) const {
+  const StoredAs stored = stored_as(name);
+  if (stored == StoredAs::kPlain) return 1.0f;
+  return read_scalar(scale_tensor_name(weight_name(name),
+                                       stored == StoredAs::kFp8 ? ScaleKind::kWeight : ScaleKind::kWeight2));
+}
+
+void Checkpoint::read_rows_codes(std::string_view name, int64_t row_begin, int64_t row_end,
+                                 std::span<std::byte> out) const {
+  const StoredAs stored = stored_as(name);
+  NEMO_CHECK(stored != StoredAs::kPlain, std::string(name) + " is not quantized");
+  const Slice slice =
+      resolve_rows(name, row_begin, row_end, out.size() * (stored == StoredAs::kNvfp4 ? 2 : 1));
+  source_->read(*slice.tensor, slice.begin_byte, out);
+}
+
+void Checkpoint::read_rows_block_scales(std::string_view name, int64_t row_begin, int64_t row_end,
+                                        std::span<std::byte> out) const {
+  const Slice slice =
+      resolve_rows(scale_tensor_name(weight_name(name), ScaleKind::kWeight), row_begin, row_end, out.size());
+  source_->read(*slice.tensor, slice.begin_byte, out);
+}
+
+void Checkpoint::dequantize_rows(std::string_view name, int64_t row_begin, int64_t row_end,
+                                 std::span<float> out) const {
+  const bool is_fp8 = stored_as(name) == StoredAs::kFp8;
+  const float factor = scale(name);
+  const auto columns = static_cast<size_t>(shape(name).at(1));
+  const int64_t rows_at_once = std::max<int64_t>(1, static_cast<int64_t>(kConvertBytes / columns));
+  std::vector<std::byte> codes, block_scales;
+  for (int64_t row = row_begin; row < row_end; row += rows_at_once) {
+    const int64_t end = std::min(row_end, row + rows_at_once);
+    const size_t count = static_cast<size_t>(end - row) * columns;
+    const auto part = out.subspan(static_cast<size_t>(row - row_begin) * columns, count);
+    codes.resize(is_fp8 ? count : count / 2);
+    read_rows_codes(name, row, end, codes);
+    if (is_fp8) {
+      dequantize_fp8(codes, factor, part);
+      continue;
+    }
+    block_scales.resize(count / 16);
+    read_rows_block_scales(name, row, end, block_scales);
+    dequantize_nvfp4(codes, block_scales, factor, part);
+  }
+}
+
+std::string Checkpoint::weight_name(std::string_view name) const {
+  const bool is_tied_head = tied_embeddings_ && name == tensor_name(TensorRole::kLmHead, 0);
+  return is_tied_head ? tensor_name(TensorRole::kEmbedding, 0) : std::string(name);
 }
 
 std::vector<float> Checkpoint::read_f32(std::string_view name) const {
@@ -126,6 +197,7 @@ std::vector<uint16_t> Checkpoint::read_bf16(std::string_view name) const {
 
 void Checkpoint::read_rows_f32(std::string_view name, int64_t row_begin, int64_t row_end,
                                std::span<float> out) const {
+  if (stored_as(name) != StoredAs::kPlain) return dequantize_rows(name, row_begin, row_end, out);
   const Slice slice = resolve_rows(name, row_begin, row_end, out.size());
   if (slice.tensor->dtype == DType::kF32) {
     return source_->read(*slice.tensor, slice.begin_byte, std::as_writable_bytes(out));
@@ -138,6 +210,11 @@ void Checkpoint::read_rows_f32(std::string_view name, int64_t row_begin, int64_t
 
 void Checkpoint::read_rows_bf16(std::string_view name, int64_t row_begin, int64_t row_end,
                                 std::span<uint16_t> out) const {
+  if (stored_as(name) != StoredAs::kPlain) {
+    std::vector<float> rows(out.size());
+    dequantize_rows(name, row_begin, row_end, rows);
+    return round_to_bf16(DType::kF32, std::as_bytes(std::span(rows)), out);
+  }
   const Slice slice = resolve_rows(name, row_begin, row_end, out.size());
   if (slice.tensor->dtype == DType::kBF16) {
     return source_->read(*slice.tensor, slice.begin_byte, std::as_writable_bytes(out));

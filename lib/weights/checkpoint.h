@@ -20,27 +20,43 @@ namespace nemo {
 class Checkpoint {
  public:
   /// Opens `folder` and checks all names, shapes and element types against `config`. Reads headers only.
-  /// Throws Error naming file and tensor for all that is quantized, missing, misshapen or unknown.
+  /// Throws Error naming file and tensor for all that is missing, misshapen or unknown, and for what is
+  /// quantized otherwise than announced.
   static Checkpoint open(const std::string& folder, const ModelConfig& config);
 
   /// The same over a source already open. `where` names it in errors.
   Checkpoint(std::unique_ptr<WeightSource> source, const ModelConfig& config, const std::string& where);
 
-  /// Shape of a logical tensor: all of it, or expert e's matrix for
+  /// Shape of a logical tensor, of NVFP4 in elements and not in bytes: all of it, or expert e's matrix for
   /// "layers.1.mixer.experts.7.up_proj.weight".
   std::vector<int64_t> shape(std::string_view name) const;
 
   /// Element type in the file; of lm_head with tied embeddings: the embedding's.
   DType dtype(std::string_view name) const;
 
-  /// The whole tensor, widened exactly to float32.
+  /// How a matrix is stored. Its own type decides, whatever is announced and whatever its siblings are.
+  StoredAs stored_as(std::string_view name) const;
+
+  /// The float scale of a quantized matrix; 1 of others. Throws Error unless it is finite and not negative.
+  float scale(std::string_view name) const;
+
+  /// Rows of a quantized matrix as they are stored: FP8 a byte an element, NVFP4 a byte for two.
+  void read_rows_codes(std::string_view name, int64_t row_begin, int64_t row_end,
+                       std::span<std::byte> out) const;
+
+  /// Rows of the e4m3 block scales [rows, columns / 16] of an NVFP4 matrix.
+  void read_rows_block_scales(std::string_view name, int64_t row_begin, int64_t row_end,
+                              std::span<std::byte> out) const;
+
+  /// The whole tensor, widened exactly to float32; of a quantized one, multiplied by its scale.
   std::vector<float> read_f32(std::string_view name) const;
 
   /// The whole tensor as raw bfloat16 bits; float32 and float16 are rounded to the nearest, ties to even.
   std::vector<uint16_t> read_bf16(std::string_view name) const;
 
   /// Rows [row_begin, row_end) of a tensor, a row being all that follows dimension 0; `out` holds exactly
-  /// (row_end - row_begin) * row_size elements. Widened exactly to float32.
+  /// (row_end - row_begin) * row_size elements. Widened exactly to float32; a quantized one multiplied by its
+  /// scale, which is the one rounding.
   void read_rows_f32(std::string_view name, int64_t row_begin, int64_t row_end, std::span<float> out) const;
 
   /// The same as raw bfloat16 bits, rounded as in read_bf16.
@@ -59,6 +75,10 @@ class Checkpoint {
   };
 
   Slice resolve(std::string_view name) const;
+  /// `name`, of a tied head the embedding's: where the scales lie.
+  std::string weight_name(std::string_view name) const;
+  float read_scalar(const std::string& name) const;
+  void dequantize_rows(std::string_view name, int64_t row_begin, int64_t row_end, std::span<float> out) const;
   Slice resolve_rows(std::string_view name, int64_t row_begin, int64_t row_end, size_t num_out) const;
 
   std::unique_ptr<WeightSource> source_;

@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "kernels/error.h"
 
@@ -67,6 +68,10 @@ bool is_plain_float(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
 }
 
+StoredAs stored_as(DType dtype) {
+  return dtype == DType::kU8 ? StoredAs::kNvfp4 : dtype == DType::kF8E4M3 ? StoredAs::kFp8 : StoredAs::kPlain;
+}
+
 void widen_to_f32(DType dtype, std::span<const std::byte> bytes, std::span<float> out) {
   NEMO_CHECK(bytes.size() / static_cast<size_t>(dtype_size(dtype)) <= out.size(), "room for every element");
   for_each_float(dtype, bytes, [&](size_t i, float value) { out[i] = value; });
@@ -77,6 +82,32 @@ void round_to_bf16(DType dtype, std::span<const std::byte> bytes, std::span<uint
   // Through float32 even from bfloat16: the value is representable, so nothing changes but a signalling NaN's
   // bit.
   for_each_float(dtype, bytes, [&](size_t i, float value) { out[i] = f32_to_bf16(value); });
+}
+
+float e4m3_to_f32(std::byte code) {
+  const auto bits = std::to_integer<uint32_t>(code);
+  const uint32_t exponent = bits >> 3 & 15u, fraction = bits & 7u;
+  float magnitude = std::bit_cast<float>((exponent + (127 - 7)) << 23 | fraction << 20);
+  if (exponent == 0) magnitude = std::ldexp(static_cast<float>(fraction), -9);
+  if ((bits & 0x7fu) == 0x7fu) magnitude = std::numeric_limits<float>::quiet_NaN();  // there is no infinity
+  return (bits & 0x80u) != 0 ? -magnitude : magnitude;
+}
+
+void dequantize_fp8(std::span<const std::byte> codes, float scale, std::span<float> out) {
+  NEMO_CHECK(codes.size() == out.size(), "room for every element");
+  for (size_t i = 0; i < codes.size(); ++i) out[i] = e4m3_to_f32(codes[i]) * scale;
+}
+
+void dequantize_nvfp4(std::span<const std::byte> pairs, std::span<const std::byte> block_scales, float scale,
+                      std::span<float> out) {
+  constexpr float kE2m1[] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                             -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+  NEMO_CHECK(2 * pairs.size() == out.size() && 16 * block_scales.size() == out.size(),
+             "blocks of 16 elements");
+  for (size_t i = 0; i < out.size(); ++i) {
+    const auto pair = std::to_integer<uint32_t>(pairs[i / 2]);
+    out[i] = kE2m1[i % 2 == 0 ? pair & 15u : pair >> 4] * e4m3_to_f32(block_scales[i / 16]) * scale;
+  }
 }
 
 }  // namespace nemo

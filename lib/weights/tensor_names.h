@@ -125,7 +125,14 @@ std::string logical_tensor_name(std::string_view file_name);
 /// True if a name (logical) may be in a checkpoint without being read: MTP head, KV-cache scales.
 bool is_ignorable_tensor(std::string_view logical_name);
 
-/// For "X.weight_scale", "X.weight_scale_2" or "X.input_scale": "X.weight"; otherwise nothing.
-std::optional<std::string> quantized_weight_of_scale(std::string_view logical_name);
+/// The scales that lie beside a quantized "X.weight".
+enum class ScaleKind : uint8_t {
+  kWeight,   ///< "X.weight_scale": of FP8 the one float, of NVFP4 the e4m3 scales of its blocks
+  kWeight2,  ///< "X.weight_scale_2": of NVFP4 the one float
+  kInput,    ///< "X.input_scale": for quantized activations; not read
+};
+
+/// The name of a scale of the matrix "X.weight".
+std::string scale_tensor_name(std::string_view weight_name, ScaleKind kind);
 
 }  // namespace nemo

@@ -1,6 +1,7 @@
 // How files spell the names of lib/weights/tensor_names.h.
 #include <array>
 
+#include "kernels/error.h"
 #include "lib/weights/tensor_names.h"
 
 namespace nemo {
@@ -11,10 +12,10 @@ struct Respelling {
   std::string_view to;
 };
 
-// Whole names, once the prefixes are gone.
-constexpr std::array kNames = {
-    Respelling{"embedding.weight", "embeddings.weight"},
-    Respelling{"embed_tokens.weight", "embeddings.weight"},
+// Beginnings of names, once the prefixes are gone: of the embedding and of its scales.
+constexpr std::array kBeginnings = {
+    Respelling{"embedding.", "embeddings."},
+    Respelling{"embed_tokens.", "embeddings."},
 };
 
 // Ends of names. Stacked experts come with and without `.weight`; the router's bias beside or inside the
@@ -36,8 +37,8 @@ bool remove_prefix(std::string_view& name, std::string_view prefix) {
 std::string logical_tensor_name(std::string_view name) {
   remove_prefix(name, "language_model.");  // the multimodal releases wrap the text model whole
   if (!remove_prefix(name, "backbone.")) remove_prefix(name, "model.");
-  for (const auto& [from, to] : kNames) {
-    if (name == from) return std::string(to);
+  for (const auto& [from, to] : kBeginnings) {
+    if (name.starts_with(from)) return std::string(to).append(name.substr(from.size()));
   }
   for (const auto& [from, to] : kEndings) {
     if (name.ends_with(from)) return std::string(name.substr(0, name.size() - from.size())).append(to);
@@ -50,11 +51,13 @@ bool is_ignorable_tensor(std::string_view name) {
   return name.ends_with(".mixer.k_proj.k_scale") || name.ends_with(".mixer.v_proj.v_scale");
 }
 
-std::optional<std::string> quantized_weight_of_scale(std::string_view name) {
-  for (const std::string_view ending : {".weight_scale", ".weight_scale_2", ".input_scale"}) {
-    if (name.ends_with(ending)) return std::string(name.substr(0, name.size() - ending.size())) + ".weight";
-  }
-  return std::nullopt;
+std::string scale_tensor_name(std::string_view weight_name, ScaleKind kind) {
+  constexpr std::string_view kWeight = ".weight";
+  NEMO_CHECK(weight_name.ends_with(kWeight), std::string(weight_name));
+  const char* ending = kind == ScaleKind::kWeight    ? ".weight_scale"
+                       : kind == ScaleKind::kWeight2 ? ".weight_scale_2"
+                                                     : ".input_scale";
+  return std::string(weight_name.substr(0, weight_name.size() - kWeight.size())) + ending;
 }
 
 }  // namespace nemo

@@ -60,6 +60,32 @@ TEST(Memory, TiedHeadIsTheEmbeddingOnceMore) {
   EXPECT_EQ(whole_weights(model, DType::kBFloat16, 1, 0), untied);
 }
 
+TEST(Memory, QuantizedWeightsAreCountedAsTheyStay) {
+  ModelConfig model = small_model("ME*M");
+  const int64_t hidden = 192;
+  const auto saved = [](StoredAs stored, int64_t n, int64_t k) {
+    const bool is_fp8 = stored == StoredAs::kFp8;
+    return PackedMatrix::packed_bytes(DType::kBFloat16, n, k) -
+           PackedMatrix::packed_bytes(is_fp8 ? kernels::WeightFormat::kFp8 : kernels::WeightFormat::kNvfp4, n,
+                                      k);
+  };
+  const MemoryModel plain(model, DType::kBFloat16, 1);
+  AnnouncedQuantization announced;
+  announced.others = StoredAs::kPlain;
+  announced.listed = {{"layers.3.mixer.out_proj.weight", StoredAs::kFp8},
+                      {"layers.1.mixer.experts.0.up_proj.weight", StoredAs::kNvfp4},
+                      {"lm_head.weight", StoredAs::kNvfp4}};
+  model.announced_quantization = {announced};
+  const MemoryModel quantized(model, DType::kBFloat16, 1);
+  EXPECT_EQ(quantized.layer(0).shared_weights, plain.layer(0).shared_weights);  // of layer 3's shape
+  EXPECT_EQ(plain.layer(3).shared_weights - quantized.layer(3).shared_weights,
+            saved(StoredAs::kFp8, hidden, 512));
+  EXPECT_EQ(plain.layer(1).expert_weights - quantized.layer(1).expert_weights,
+            saved(StoredAs::kNvfp4, 64, 64));
+  EXPECT_EQ(plain.head_bytes() - quantized.head_bytes(), saved(StoredAs::kNvfp4, 3072, hidden));
+  EXPECT_EQ(quantized.embedding_bytes(), plain.embedding_bytes());
+}
+
 TEST(Memory, PublishedWeightsAreTheirParametersAndLittlePadding) {
   for (const char* name : kPublished) {
     const ModelConfig model = published_model(name);

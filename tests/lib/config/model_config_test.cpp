@@ -246,6 +246,21 @@ TEST(Quantization, IsRecognised) {
   EXPECT_EQ(config.quantization, "modelopt NVFP4");
 }
 
+TEST(Quantization, OfThePublishedNanoIsAnnouncedLayerByLayer) {
+  const ModelConfig config = load_model_config(source_path("configs/models/nemotron-3-nano-30b-a3b-nvfp4"));
+  EXPECT_EQ(config.quantization, "modelopt NVFP4");
+  int num_plain = 0;
+  for (int layer = 0; layer < 52; ++layer) {
+    if (config.layers[static_cast<size_t>(layer)].kind != LayerKind::kMamba) continue;
+    const std::string name = "layers." + std::to_string(layer) + ".mixer.in_proj.weight";
+    num_plain += announced_storage(config, name) == StoredAs::kPlain ? 1 : 0;
+  }
+  EXPECT_EQ(num_plain, 6);  // those before an attention layer
+  EXPECT_EQ(announced_storage(config, "layers.1.mixer.experts.127.up_proj.weight"), StoredAs::kNvfp4);
+  EXPECT_EQ(announced_storage(config, "layers.5.mixer.q_proj.weight"), StoredAs::kPlain);
+  EXPECT_EQ(announced_storage(config, "lm_head.weight"), StoredAs::kPlain);
+}
+
 TEST(Warnings, NameWhatIsIgnored) {
   EXPECT_EQ(parse(R"("sliding_window":4096,)").warnings.size(), 1u);
   EXPECT_EQ(parse(R"("mamba_ssm_cache_dtype":"float16",)").warnings.size(), 1u);

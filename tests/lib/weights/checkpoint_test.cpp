@@ -181,24 +181,6 @@ TEST(Validation, NamesWhatIsMisshapenOrUnknown) {
             "F/model.safetensors (are config.json and the weights of the same model?)");
 }
 
-TEST(Validation, RefusesQuantizedTensors) {
-  const ModelConfig config = small_config();
-  const std::string name = "layers.3.mixer.experts.0.up_proj.weight";
-  SafetensorsWriter nvfp4 = write_model(config, {.left_out = {name}});
-  nvfp4.add_zeros("backbone." + name, DType::kU8, {5, 2});
-  nvfp4.add_zeros("backbone.layers.3.mixer.experts.0.up_proj.weight_scale", DType::kF8E4M3, {5, 1});
-  nvfp4.add_zeros("backbone.layers.3.mixer.experts.0.up_proj.weight_scale_2", DType::kF32, {});
-  EXPECT_EQ(refuse(nvfp4),
-            "F: tensor backbone.layers.3.mixer.experts.0.up_proj.weight in F/model.safetensors: is quantized "
-            "as NVFP4 (U8), "
-            "which this version of nemo-dist cannot read (use the BF16 release of the model)");
-  SafetensorsWriter fp8 = write_model(config, {.left_out = {"layers.0.mixer.in_proj.weight"}});
-  fp8.add_zeros("backbone.layers.0.mixer.in_proj.weight", DType::kF8E4M3, {14, 4});
-  EXPECT_NE(
-      refuse(fp8).find("layers.0.mixer.in_proj.weight in F/model.safetensors: is quantized as FP8 (F8_E4M3)"),
-      std::string::npos);
-}
-
 TEST(Validation, RefusesOneTensorUnderTwoNames) {
   SafetensorsWriter writer = write_model(small_config(), {});
   writer.add_zeros("model.norm_f.weight", DType::kBF16, {4});

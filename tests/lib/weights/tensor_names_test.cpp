@@ -124,11 +124,10 @@ TEST(Names, EverySpellingBecomesLogical) {
 }
 
 TEST(Names, ScalesAndIgnorables) {
-  EXPECT_EQ(quantized_weight_of_scale("layers.0.mixer.in_proj.weight_scale"),
-            "layers.0.mixer.in_proj.weight");
-  EXPECT_EQ(quantized_weight_of_scale("a.weight_scale_2"), "a.weight");
-  EXPECT_EQ(quantized_weight_of_scale("a.input_scale"), "a.weight");
-  EXPECT_EQ(quantized_weight_of_scale("a.weight"), std::nullopt);
+  EXPECT_EQ(scale_tensor_name("a.weight", ScaleKind::kWeight), "a.weight_scale");
+  EXPECT_EQ(scale_tensor_name("a.weight", ScaleKind::kWeight2), "a.weight_scale_2");
+  EXPECT_EQ(scale_tensor_name("a.weight", ScaleKind::kInput), "a.input_scale");
+  EXPECT_EQ(logical_tensor_name("model.embed_tokens.weight_scale"), "embeddings.weight_scale");
   EXPECT_TRUE(is_ignorable_tensor("mtp.layers.0.enorm.weight"));
   EXPECT_TRUE(is_ignorable_tensor("layers.5.mixer.k_proj.k_scale"));
   EXPECT_FALSE(is_ignorable_tensor("layers.5.mixer.k_proj.weight"));
