@@ -68,7 +68,8 @@ struct LmHead {
 };
 
 /// Reads layer `layer_idx`; of a MoE layer only the routed experts in `experts`. Quantized matrices stay FP8
-/// or NVFP4 (the embedding's rows are widened), other matrices are kept as `dtype`, the router, norms, biases and Mamba vectors as float32. Throws Error naming tensor and file.
+/// or NVFP4 (the embedding's rows are widened), other matrices are kept as `dtype`, the router, norms, biases
+/// and Mamba vectors as float32. Throws Error naming tensor and file.
 Layer load_layer(const Checkpoint& checkpoint, const ModelConfig& config, int64_t layer_idx,
                  kernels::ExpertRange experts, kernels::DType dtype);
 kernels::EmbeddingTable load_embedding(const Checkpoint& checkpoint, const ModelConfig& config,

@@ -103,6 +103,27 @@ TEST(RoundToBf16, HalvesGoThroughTheirExactValue) {
   EXPECT_EQ(rounded, (std::vector<uint16_t>{0x3f80, 0x3f80, 0x3380, 0x4780, 0xff80}));
 }
 
+TEST(Dequantize, Fp8AtItsCorners) {
+  const std::byte codes[] = {std::byte{0x00}, std::byte{0x01}, std::byte{0x07}, std::byte{0x08},
+                             std::byte{0x38}, std::byte{0x7e}, std::byte{0xfe}, std::byte{0x80}};
+  std::vector<float> out(8);
+  dequantize_fp8(codes, 2.0f, out);
+  EXPECT_EQ(out, (std::vector<float>{0, 0x1p-8f, 7 * 0x1p-8f, 0x1p-5f, 2, 896, -896, -0.0f}));
+  EXPECT_TRUE(std::isnan(e4m3_to_f32(std::byte{0x7f})) && std::isnan(e4m3_to_f32(std::byte{0xff})));
+}
+
+TEST(Dequantize, Nvfp4TakesTheLowerHalfFirst) {
+  std::vector<std::byte> pairs(16);
+  for (int i = 0; i < 16; ++i)
+    pairs[static_cast<size_t>(i)] = std::byte{static_cast<uint8_t>(i | (15 - i) << 4)};
+  const std::byte block_scales[] = {std::byte{0x38}, std::byte{0x40}};  // 1 and 2
+  std::vector<float> out(32);
+  dequantize_nvfp4(pairs, block_scales, 0.5f, out);
+  EXPECT_EQ(std::vector<float>(out.begin(), out.begin() + 6),
+            (std::vector<float>{0, -3, 0.25f, -2, 0.5f, -1.5f}));
+  EXPECT_EQ(std::vector<float>(out.begin() + 28, out.end()), (std::vector<float>{-4, 0.5f, -6, 0}));
+}
+
 TEST(Conversion, NothingIsWrittenBeyondTheElements) {
   const float source[] = {1, 2};
   std::vector<float> out(3, -7.0f);
