@@ -125,7 +125,7 @@ time_limit() {
   mv out/results.jsonl expected.jsonl
   slow_job limited
   # A slow network between the stages makes it last for half a minute and more, however fast the machine.
-  command+=" --set 'parallel={pipeline: 4, expert: 4}'"
+  command="${command/--ntasks=16/--ntasks=4} --set 'parallel={pipeline: 2, expert: 2}'"
   limit_rate 1 10mbit
   limit_rate 2 10mbit
   # A minute is the shortest limit, and Slurm warns up to a minute early.
