@@ -62,6 +62,22 @@ DispatchReader::DispatchReader(std::string_view bytes, int64_t row_width, kernel
   expert_ids = pairs + 4 * num_rows;
   weights = expert_ids + 4 * num_pairs;
   row_bytes_ = weights + 4 * num_pairs;
+  check_pairs();
+}
+
+void DispatchReader::check_pairs() const {
+  int64_t sum = 0;
+  for (int64_t row = 0; row < num_rows; ++row) {
+    int32_t count = 0;
+    std::memcpy(&count, pairs + 4 * row, sizeof(count));
+    if (count < 0) throw Error("dispatch message", "a row with " + std::to_string(count) + " experts", "");
+    sum += count;
+  }
+  if (sum != num_pairs) {
+    throw Error("dispatch message",
+                std::to_string(num_pairs) + " pairs where its rows have " + std::to_string(sum),
+                "all ranks must run the same build of nemo-dist");
+  }
 }
 
 void DispatchReader::read_row(int64_t row, float* out) const {

@@ -26,7 +26,7 @@ class DispatchWriter {
 
 /// A message from another rank, checked. Borrows its bytes.
 struct DispatchReader {
-  /// Throws Error if the size does not fit the counts inside.
+  /// Throws Error if the size does not fit the counts inside, or the rows' pairs are not num_pairs together.
   DispatchReader(std::string_view bytes, int64_t row_width, kernels::DType wire);
 
   int64_t num_rows = 0;
@@ -38,6 +38,9 @@ struct DispatchReader {
   void read_row(int64_t row, float* out) const;
 
  private:
+  /// Whoever walks over the rows' pairs stays in expert_ids and weights.
+  void check_pairs() const;
+
   const char* row_bytes_ = nullptr;
   int64_t row_width_ = 0;
   kernels::DType wire_ = kernels::DType::kFloat32;

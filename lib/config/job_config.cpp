@@ -104,7 +104,7 @@ void add_override(const std::string& text, Values& values) {
   YamlNode wrapped;
   wrapped.kind = YamlNode::Kind::kMap;
   wrapped.where = where;
-  wrapped.members.emplace_back(path.substr(dot + 1), node);
+  wrapped.members.push_back({path.substr(dot + 1), node});
   add_section(section, wrapped, values);
 }
 

@@ -3,6 +3,7 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
+#include <map>
 #include <sstream>
 
 #include "kernels/error.h"
@@ -65,6 +66,7 @@ class TreeBuilder final : public YAML::EventHandler {
     bool has_key = false;  ///< the next event is the value of `key`
     std::string key;
     YAML::Mark key_mark;
+    std::map<std::string, std::string> key_places;  ///< of all keys so far
   };
 
   std::string place(const YAML::Mark& mark) const {
@@ -92,7 +94,7 @@ class TreeBuilder final : public YAML::EventHandler {
     if (tag != "?" && tag != "!" && !tag.empty())
       fail(mark, "tags are not supported in a job file", "remove " + tag);
     if (open_.size() >= kMaxDepth) fail(mark, "nested deeper than " + std::to_string(kMaxDepth), "");
-    open_.push_back({make_node(kind, mark), mark, false, {}, {}});
+    open_.push_back({make_node(kind, mark), mark, false, {}, {}, {}});
   }
 
   void close() {
@@ -113,18 +115,17 @@ class TreeBuilder final : public YAML::EventHandler {
       add_key(parent, node, mark);
     } else {
       node.where = place(parent.key_mark);
-      parent.node.members.emplace_back(std::move(parent.key), std::move(node));
+      parent.node.members.push_back({std::move(parent.key), std::move(node)});
       parent.has_key = false;
     }
   }
 
   void add_key(Open& parent, const YamlNode& key, const YAML::Mark& mark) const {
     if (key.kind != YamlNode::Kind::kScalar) fail(mark, "a key must be a word", "");
-    for (const auto& [other, value] : parent.node.members) {
-      if (other == key.scalar) {
-        fail(mark, "key '" + key.scalar + "' is given twice, first at " + value.where,
-             "remove one of the two");
-      }
+    const auto [first, is_new] = parent.key_places.emplace(key.scalar, place(mark));
+    if (!is_new) {
+      fail(mark, "key '" + key.scalar + "' is given twice, first at " + first->second,
+           "remove one of the two");
     }
     parent.has_key = true;
     parent.key = key.scalar;

@@ -5,10 +5,11 @@
 
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace nemo {
+
+struct YamlMember;
 
 struct YamlNode {
   enum class Kind { kNull, kScalar, kList, kMap };
@@ -18,7 +19,12 @@ struct YamlNode {
   std::string scalar;      ///< as written, without quotes
   bool is_quoted = false;  ///< a quoted scalar is a string even if it looks like a number
   std::vector<YamlNode> items;
-  std::vector<std::pair<std::string, YamlNode>> members;  ///< in the order of the text
+  std::vector<YamlMember> members;  ///< in the order of the text
+};
+
+struct YamlMember {
+  std::string key;
+  YamlNode value;
 };
 
 /// How `where` of a node is made.

@@ -154,8 +154,10 @@ std::string encode_work(const WorkDone& work) {
 }
 
 WorkDone decode_work(std::string_view payload) {
-  NEMO_CHECK(payload.size() == 2 * sizeof(int64_t),
-             "a count of work of " + std::to_string(payload.size()) + " bytes");
+  if (payload.size() != 2 * sizeof(int64_t)) {
+    throw Error("journal", "a count of work has " + std::to_string(payload.size()) + " bytes",
+                "use the program that wrote it, or start over with --fresh");
+  }
   return {get<int64_t>(payload, 0), get<int64_t>(payload, sizeof(int64_t))};
 }
 

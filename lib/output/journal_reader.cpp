@@ -58,7 +58,14 @@ Record JournalReader::read_at_location(const JournalLocation& location, int64_t 
         "the journal has been changed at offset " + std::to_string(location.offset) + " since it was opened",
         "start the same job again: it checks the journal and says what to do");
   }
-  return record_from_bytes(payload);
+  Record record = record_from_bytes(payload);
+  if (record.index != index) {
+    throw Error(path,
+                "the journal has the record of request " + std::to_string(record.index) +
+                    " as that of request " + std::to_string(index),
+                "start over with --fresh");
+  }
+  return record;
 }
 
 Record JournalReader::read(int64_t index) {
@@ -74,7 +81,11 @@ std::optional<SampleProgress> JournalReader::read_progress(int64_t index, int64_
   const auto location = index_->find_progress(index, sample);
   if (!location) return std::nullopt;
   Record record = read_at_location(*location, index);
-  NEMO_CHECK(record.outputs.size() == 1, "progress of request " + std::to_string(index));
+  if (record.outputs.size() != 1) {
+    throw Error(folder_,
+                "the journal has no progress of request " + std::to_string(index) + " where it should be",
+                "start over with --fresh");
+  }
   return SampleProgress{index, sample, std::move(record.outputs.front())};
 }
 

@@ -82,8 +82,14 @@ void enter(JournalIndex& index, const format::RecordHeader& header, std::string_
     index.set_work(format::decode_work(payload));
   } else if (header.kind == format::kProgress) {
     index.insert_progress(header.index, header.sample, location);
-  } else {
+  } else if (header.kind == format::kFinished) {
     index.insert(header.index, location, header.traits);
+  } else {
+    throw Error("journal",
+                "the record at offset " + std::to_string(location.offset) + " of segment " +
+                    std::to_string(location.segment) + " is of the unknown kind " +
+                    std::to_string(header.kind),
+                "use the program that wrote it, or start over with --fresh");
   }
 }
 

@@ -183,7 +183,11 @@ void BpeModel::merge_short(BpeScratch& scratch, std::vector<int32_t>& out) const
 // A heap of the pairs that can merge, over a linked list of symbols: each of the n - 1 merges at most costs
 // O(log n).
 void BpeModel::merge_long(BpeScratch& scratch, std::vector<int32_t>& out) const {
-  auto& [ids, ranks, next, previous, heap] = scratch;
+  auto& ids = scratch.ids;
+  auto& ranks = scratch.ranks;
+  auto& next = scratch.next;
+  auto& previous = scratch.previous;
+  auto& heap = scratch.heap;
   link_neighbours(scratch);
   // Entries are rank << 32 | position, so equal ranks go from left to right.
   const auto later = std::greater<uint64_t>();

@@ -42,8 +42,12 @@ Templates templates_of_files(const fs::path& folder) {
     templates["default"] = read_text(folder / "chat_template.jinja");
   if (!fs::is_directory(folder / "additional_chat_templates")) return templates;
   for (const auto& entry : fs::directory_iterator(folder / "additional_chat_templates")) {
-    if (entry.path().extension() == ".jinja")
-      templates[entry.path().stem().string()] = read_text(entry.path());
+    if (entry.path().extension() != ".jinja") continue;
+    const std::string name = entry.path().stem().string();
+    // It travels as JSON.
+    if (find_invalid_utf8(name))
+      throw Error(entry.path().string(), "has a name that is not UTF-8", kFileRemedy);
+    templates[name] = read_text(entry.path());
   }
   return templates;
 }

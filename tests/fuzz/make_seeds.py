@@ -59,7 +59,9 @@ sampling: {max_tokens: 256, temperature: 1.0, top_p: 0.9, top_k: 5, min_p: 0.0, 
 engine: {max_sequences: 8, max_batch_tokens: 64, prefill_chunk: 16}
 limits: {max_time: 1h30m, memory: 2GiB}
 """, "sampling.seed=3", "output.formats=[jsonl]")
-    write("job_config", "refused", "model: &a {path: !!str x}\ninput: *a\nmodel: 1\n---\n")
+    write("job_config", "anchor", "model: &a {path: x}\ninput: *a\n")
+    write("job_config", "tag", "name: !!str x\n")
+    write("job_config", "documents", "name: x\n---\nname: \"y\\n\"\n", "--", "sampling.stop=[a, 'b']")
 
 
 def byte_spellings():
@@ -100,7 +102,7 @@ def tokenizer():
                                                added_tokens=words, decoder={"type": "Sequence", "decoders": [
                                                    {"type": "ByteLevel"}]}), "ab abab word xyz" + "ab" * 40)
     lookaround = {"type": "Split", "behavior": "Isolated",
-                  "pattern": {"Regex": r"(?i:'s|'t)|(?<!\h)[[a-z]&&[^b]]++|\p{Han}{1,2}?|(?>x+)|[\x{41}-\u005a]|(?=b)"}}
+                  "pattern": {"Regex": r"(?i:'s|'t)|(?<!\s)[[a-z]&&[^b]]++|\p{Han}{1,2}?|(?>x+)|[\x{41}-\u005a]|(?=b)"}}
     write("tokenizer", "regex", tokenizer_json(small, [["a", "b"]], post_processor=None, added_tokens=[], pre_tokenizer={
         "type": "Sequence", "pretokenizers": [lookaround, {"type": "ByteLevel", "use_regex": True}]}), "abba")
 

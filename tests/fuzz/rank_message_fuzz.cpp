@@ -1,6 +1,8 @@
 // What ranks send each other. The first byte is the message's own kind ('M' and 'A' of a step; 'Q', 'R' and
 // 'P' of a lane: a request, a record, progress), or 'D', a second byte for the width and a dispatch message.
 // What is accepted must be what its value is written as.
+#include <cstring>
+
 #include "dist/moe/dispatch_message.h"
 #include "dist/schedule/step_message.h"
 #include "lib/request/serialize.h"
@@ -22,6 +24,14 @@ void check_dispatch(std::string_view bytes) {
   for (const auto wire : {kernels::DType::kFloat32, kernels::DType::kBFloat16}) {
     fuzz::accepts([&] {
       const dist::DispatchReader reader(bytes, width, wire);
+      int64_t num_pairs = 0;
+      for (int64_t i = 0; i < reader.num_rows; ++i) {
+        int32_t count = 0;
+        std::memcpy(&count, reader.pairs + 4 * i, sizeof count);
+        fuzz::require(count >= 0, "a row's pairs can be counted");
+        num_pairs += count;
+      }
+      fuzz::require(num_pairs == reader.num_pairs, "the pairs of all rows are the message's");
       std::vector<float> row(static_cast<size_t>(width));
       for (int64_t i = 0; width > 0 && i < reader.num_rows; ++i) reader.read_row(i, row.data());
     });
