@@ -139,7 +139,7 @@ int run_job(const CommandLine& line) {
     });
     load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-    phase() = {.is_running = true, .position = grid.position, .rank = world.rank(), .step = 0};
+    phase() = {.is_running = true, .position = grid.position, .step = 0};
     try {
       run_engine(world, grid, *stage, setup, tokenizer ? &*tokenizer : nullptr,
                  is_root ? office->open_for_business(world) : std::function<void()>());

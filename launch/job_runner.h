@@ -7,16 +7,15 @@
 
 namespace nemo::launch {
 
-/// Runs the job of `line` on all ranks of the running MpiSession. Returns the exit code. Throws Error: before
-/// the first step alike on every rank; during steps on the rank that found the trouble (see JobPhase).
+/// Runs the job of `line` on all ranks of the running MpiSession. Returns the exit code. Throws AgreedError,
+/// alike on every rank, for what a phase found; any other error on the rank that found the trouble alone (see
+/// JobPhase).
 int run_job(const CommandLine& line);
 
-/// What this rank is doing, for the message of an error. In the start and end phases all ranks throw the same
-/// error and rank 0 alone prints it; while running, each prints its own and aborts the others.
+/// What this rank is doing while steps run, for the message of an error.
 struct JobPhase {
   bool is_running = false;
   dist::Position position;  ///< replica, stage, lane
-  int rank = 0;
   int64_t step = 0;
 };
 const JobPhase& job_phase();

@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <iostream>
 
+#include "dist/comm/communicator.h"
 #include "dist/comm/mpi_session.h"
 #include "kernels/error.h"
 #include "launch/command_line.h"
@@ -27,14 +28,16 @@ void print_error(const std::string& text) {
   std::cerr << "nemo-dist: " << text << '\n' << std::flush;
 }
 
-/// While steps run, ranks stand at different places and cannot agree any more: whoever finds trouble says
-/// where and ends the job for all.
-[[noreturn]] void abort_run(const std::string& text) {
+/// Ranks that have not agreed on an error stand at different places and cannot leave in order: whoever finds
+/// trouble says where and ends the job for all.
+[[noreturn]] void abort_run(int rank, const std::string& text) {
   const nemo::launch::JobPhase& phase = nemo::launch::job_phase();
-  print_error("rank " + std::to_string(phase.rank) + " on " + nemo::dist::MpiSession::host_name() +
-              " (replica " + std::to_string(phase.position.replica) + ", stage " +
-              std::to_string(phase.position.stage) + ", lane " + std::to_string(phase.position.lane) +
-              ", step " + std::to_string(phase.step) + "): " + text);
+  std::string where = "rank " + std::to_string(rank) + " on " + nemo::dist::MpiSession::host_name();
+  if (phase.is_running)
+    where += " (replica " + std::to_string(phase.position.replica) + ", stage " +
+             std::to_string(phase.position.stage) + ", lane " + std::to_string(phase.position.lane) +
+             ", step " + std::to_string(phase.step) + ")";
+  print_error(where + ": " + text);
   nemo::dist::MpiSession::abort(nemo::launch::kExitFailed);
 }
 
@@ -44,12 +47,11 @@ int run(int argc, char** argv, const CommandLine& line) {
   nemo::dist::MpiSession session(argc, argv);
   try {
     return nemo::launch::run_job(line);
-  } catch (const Error& error) {
-    if (nemo::launch::job_phase().is_running) abort_run(error.what());
+  } catch (const nemo::dist::AgreedError& error) {
     if (session.world_rank() == 0) print_error(error.what());  // the same on every rank
     return exit_code_of(error);
   } catch (const std::exception& error) {
-    abort_run(error.what());
+    abort_run(session.world_rank(), error.what());
   }
 }
 

@@ -284,7 +284,7 @@ void agree_on_error(Communicator& world, std::string_view phase_name, const std:
   const std::string kind =
       world.broadcast(is_root && mine->kind() == ErrorKind::kBadJob ? "job" : "", root, wait);
   const std::string text = world.broadcast(is_root ? mine->what() : "", root, wait);
-  throw Error(text, kind == "job" ? ErrorKind::kBadJob : ErrorKind::kFailure);
+  throw AgreedError(text, kind == "job" ? ErrorKind::kBadJob : ErrorKind::kFailure);
 }
 
 }  // namespace nemo::dist

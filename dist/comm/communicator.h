@@ -92,6 +92,13 @@ class Communicator {
   std::unique_ptr<Impl> impl_;
 };
 
+/// An error that every rank throws at once, with the same text: one of them may speak for all, and all may
+/// leave in order.
+class AgreedError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// Runs `phase` on every rank and lets all agree on how it went: if it threw anywhere, every rank throws the
 /// Error of the lowest rank that failed. Waits long: loading weights takes its time.
 void agree_on_error(Communicator& world, std::string_view phase_name, const std::function<void()>& phase);
