@@ -2,14 +2,19 @@
 what to do; once the disk is well again, it resumes to the same bytes."""
 
 import errno
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import harness  # noqa: E402
 from harness import check, check_equal, check_has  # noqa: E402
 
-LIBRARY = harness.BUILD / "tests/libfailing_disk.so"
+# LD_PRELOAD takes a space in a path for the end of it, and the build folder may have one: it is preloaded from elsewhere.
+PRELOADED = tempfile.TemporaryDirectory(dir="/tmp")
+LIBRARY = Path(PRELOADED.name) / "libfailing_disk.so"
+shutil.copy(harness.BUILD / "tests/libfailing_disk.so", LIBRARY)
 
 
 def with_fault(job, call, error, after_bytes, ranks=2):

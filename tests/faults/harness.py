@@ -16,6 +16,9 @@ PROGRAM = os.environ.get("NEMO_DIST", str(SOURCE / "build/release/bin/nemo-dist"
 BUILD = Path(os.environ.get("NEMO_BUILD_DIR", SOURCE / "build/release"))
 MODEL = SOURCE / "configs/checkpoints/kjv-wordnet-7m"
 
+# A few sequences in small steps: the run takes seconds on a fast machine too, and finishes one request after the other.
+SLOWLY = "engine={max_sequences: 2, max_batch_tokens: 16, prefill_chunk: 4}"
+
 sys.stdout.reconfigure(line_buffering=True)  # ctest and logs show how far it is
 WORDS = ("in the beginning was the word and king david said unto his people hear me for there is light "
          "define the word mountain river to walk a servant of kings").split()

@@ -14,7 +14,7 @@ from harness import check, check_equal, check_has  # noqa: E402
 def half_done(job):
     """Stops a fresh run when about half is done; returns the journal's path."""
     job.discard()
-    run = job.start(1, ["parallel.threads=1"], mpirun=False)
+    run = job.start(1, ["parallel.threads=1", harness.SLOWLY], mpirun=False)
     journal = job.output() / "journal/segment-000001.nj"
     run.wait_until(lambda: journal.exists() and journal.stat().st_size > 40000)
     run.kill_all()

@@ -15,7 +15,7 @@ DEADLINE = 5
 
 def stall(job, expected, parallel, victim):
     job.discard()
-    run = job.start(4, [f"parallel={parallel}", f"limits.wait_deadline={DEADLINE}s"])
+    run = job.start(4, [f"parallel={parallel}", f"limits.wait_deadline={DEADLINE}s", harness.SLOWLY])
     # Well into the run: the journal has something.
     journal = job.output() / "journal/segment-000001.nj"
     run.wait_until(lambda: journal.exists() and journal.stat().st_size > 4000)

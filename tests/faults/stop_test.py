@@ -14,7 +14,7 @@ from harness import check, check_equal, check_has  # noqa: E402
 def under_way(job, ranks, **kwargs):
     """A fresh run that has begun to generate."""
     job.discard()
-    run = job.start(ranks, **kwargs)
+    run = job.start(ranks, [harness.SLOWLY], **kwargs)
     journal = job.output() / "journal/segment-000001.nj"
     run.wait_until(lambda: journal.exists() and journal.stat().st_size > 3000)
     check(run.process.poll() is None, f"the run ended too early\n{run.text()}")
@@ -72,7 +72,7 @@ def by_a_second_signal(job, expected):
 
 def by_limits(job, expected):
     job.discard()
-    run = job.start(2, ["limits.max_time=1s"])  # counts from the program's start
+    run = job.start(2, ["limits.max_time=1s", "parallel.pipeline=2", harness.SLOWLY])  # counts from the program's start
     stopped(job, run, "limits.max_time", expected, 10)
     run = under_way(job, 3)
     (job.output() / "stop").touch()

@@ -14,6 +14,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -53,7 +54,7 @@ CHOSEN = [
 
 def mpi_environment():
     """The caller's environment with what launch/environment.sh exports."""
-    script = f"source {SOURCE}/launch/environment.sh && env -0"
+    script = f"source {shlex.quote(str(SOURCE))}/launch/environment.sh && env -0"
     shown = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True).stdout
     environment = dict(item.split("=", 1) for item in shown.split("\0") if item)
     return {**environment, "NEMO_PROGRESS": "off"}
