@@ -55,7 +55,7 @@ LC_ALL=C awk -v parts="$parts" -v folder="$work/parts" -v not_utf8="$work/not_ut
       if (part >= 0) close(name "/prompts.jsonl")
       part = int(number * parts / count)
       name = sprintf("%s/%05d", folder, part)
-      system("mkdir " name)
+      system("mkdir \047" name "\047") # 047: a quote, for spaces in the path
       print number > (name "/first")
       close(name "/first")
       last = 0

@@ -466,7 +466,7 @@ TEST(Hdf5, PythonReadsIt) {
   const TempFolder folder;
   run(folder.path(), generated(100, 2, 3), {});
   const std::string script = std::string(NEMO_SOURCE_DIR) + "/tests/lib/output/read_results.py";
-  EXPECT_EQ(system((python + " " + script + " " + folder.path()).c_str()), 0);
+  EXPECT_EQ(system((python + " '" + script + "' '" + folder.path() + "'").c_str()), 0);
 }
 
 }  // namespace
