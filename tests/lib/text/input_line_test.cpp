@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <deque>
+
 namespace nemo {
 namespace {
 
@@ -14,7 +16,8 @@ SamplingParams job_sampling() {
 }
 
 InputLine read(const std::string& line, Task task = Task::kGenerate) {
-  auto result = parse_input_line(line, task, job_sampling());
+  static std::deque<std::string> kept;  // chats are views of their line
+  auto result = parse_input_line(kept.emplace_back(line), task, job_sampling());
   if (const auto* fault = std::get_if<LineFault>(&result)) {
     ADD_FAILURE() << line << ": " << fault->error.message;
     return {};
