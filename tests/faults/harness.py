@@ -16,7 +16,7 @@ PROGRAM = os.environ.get("NEMO_DIST", str(SOURCE / "build/release/bin/nemo-dist"
 BUILD = Path(os.environ.get("NEMO_BUILD_DIR", SOURCE / "build/release"))
 MODEL = SOURCE / "configs/checkpoints/kjv-wordnet-7m"
 
-# A few sequences in small steps: the run takes seconds on a fast machine too, and finishes one request after the other.
+# A few sequences in small steps: slow, and one request is finished after the other.
 SLOWLY = "engine={max_sequences: 2, max_batch_tokens: 16, prefill_chunk: 4}"
 
 sys.stdout.reconfigure(line_buffering=True)  # ctest and logs show how far it is
@@ -82,6 +82,18 @@ class Job:
     def run(self, *args, limit=240, **kwargs):
         """Runs to the end; returns (exit code, what was printed)."""
         return self.start(*args, **kwargs).wait(limit)
+
+
+def lasting_job(name, seconds, prompts, **kwargs):
+    """A job that takes one process at least so long in small steps, however fast the machine; and its results."""
+    while True:
+        job = Job(name, prompts=prompts, **kwargs)
+        begin = time.monotonic()
+        code, text = job.run(1, [SLOWLY], mpirun=False)
+        check(code == 0, text)
+        if time.monotonic() - begin >= seconds:
+            return job, job.results()
+        prompts *= 2
 
 
 class Run:

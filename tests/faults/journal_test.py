@@ -90,10 +90,7 @@ def of_another_job(job, model, expected):
 model = Path.cwd() / "model"
 shutil.rmtree(model, ignore_errors=True)
 shutil.copytree(harness.MODEL, model)
-job = harness.Job("job", prompts=50, max_tokens=120, model=model)
-code, text = job.run(1)
-check(code == 0, text)
-expected = job.results()
+job, expected = harness.lasting_job("job", seconds=3, prompts=50, max_tokens=120, model=model)
 journal = half_done(job)
 whole = journal.read_bytes()
 truncated(job, expected, journal, whole)

@@ -37,9 +37,6 @@ def stall(job, expected, parallel, victim):
     check_equal(job.results(), expected, "after a stall")
 
 
-job = harness.Job("job", prompts=40, max_tokens=100)
-code, text = job.run(1)
-check(code == 0, text)
-expected = job.results()
+job, expected = harness.lasting_job("job", seconds=3, prompts=40, max_tokens=100)
 stall(job, expected, "{pipeline: 2, expert: 2}", 3)
 stall(job, expected, "{pipeline: 1, expert: 4}", 0)

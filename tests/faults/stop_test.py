@@ -108,10 +108,7 @@ def when_done(job, expected):
     print(f"a finished job again: {time.monotonic() - begin:.1f} s")
 
 
-job = harness.Job("job", prompts=20, max_tokens=80, long_tokens=700)
-code, text = job.run(1)
-check(code == 0, text)
-expected = job.results()
+job, expected = harness.lasting_job("job", seconds=3, prompts=20, max_tokens=80, long_tokens=700)
 by_signals(job, expected)
 by_sigterm_to_mpirun(job, expected)
 by_a_second_signal(job, expected)

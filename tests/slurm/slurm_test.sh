@@ -63,10 +63,18 @@ check_results() {
   echo "$2: the same results"
 }
 
-# A variant of the job that is slow enough to be interrupted: one sequence at a time gives the same results.
+# A variant of the job that is slow enough to be interrupted: one sequence at a time gives the same results. With
+# stages on both hosts a slow network makes it last ten seconds and more, however fast the machine.
 slow_job() {
   sed "s/path: out/path: $1/" job.yaml >"$1.yaml"
   echo 'engine: {max_sequences: 1}' >>"$1.yaml"
+}
+
+stages_on_both_hosts() { echo 'parallel: {pipeline: 4, expert: 4}' >>"$1.yaml"; }
+
+network() { # <rate>
+  limit_rate 1 "$1"
+  limit_rate 2 "$1"
 }
 
 has_begun() { [ "$(stat -c %s "$1/journal/segment-000001.nj" 2>/dev/null || echo 0)" -gt 3000 ]; }
@@ -126,8 +134,7 @@ time_limit() {
   slow_job limited
   # A slow network between the stages makes it last for half a minute and more, however fast the machine.
   command="${command/--ntasks=16/--ntasks=4} --set 'parallel={pipeline: 2, expert: 2}'"
-  limit_rate 1 10mbit
-  limit_rate 2 10mbit
+  network 5mbit
   # A minute is the shortest limit, and Slurm warns up to a minute early.
   submit limited.yaml "--signal=B:USR1@50" "${command/--time=8:00:00/--time=1}"
   finished 500 COMPLETED
@@ -139,10 +146,13 @@ time_limit() {
 
 cancelled() {
   slow_job cancelled
+  stages_on_both_hosts cancelled
+  network 1mbit
   submit cancelled.yaml "" "$command"
   interrupted cancelled
   scancel "$job"
   finished 60 CANCELLED
+  network none
   grep -q 'cancelled or preempted' "$log" || fail "the script was not told" "$(cat "$log")"
   [ ! -e cancelled/results.jsonl ] || fail "the job was complete before it was cancelled"
   submit cancelled.yaml "" "$command"
@@ -150,13 +160,19 @@ cancelled() {
   check_results cancelled/results.jsonl "scancel, submitted again with $(jq .counts.resumed cancelled/manifest.json) requests done"
 }
 
+is_pushed_aside() { ! in_state "$1" RUNNING; }
+
 preempted() {
   local low low_log
   slow_job preempted
+  stages_on_both_hosts preempted
+  network 1mbit
   submit preempted.yaml "" "$command"
   low=$job low_log=$log
   interrupted preempted
   submit job.yaml "--partition=urgent" "$command"
+  wait_for 60 "job $low to make room" is_pushed_aside "$low"
+  network none
   finished 200 COMPLETED
   check_results out/results.jsonl "a more urgent job"
   rm -r out
