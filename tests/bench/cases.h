@@ -20,5 +20,7 @@ struct Case {
 
 /// Shapes of Nemotron 3 Super. Each case owns its operands.
 std::vector<Case> all_cases();
+/// The part of them that are matrix products.
+std::vector<Case> matmul_cases();
 
 }  // namespace nemo::bench
