@@ -1,5 +1,6 @@
-// manifest.json: what a run was made from and by, what it promises and what it did. Written at start,
-// replaced at progress and at the end; unlike the results it may hold times and layout.
+// manifest.json: what a run was made from and by, what it promises and what it did. Written at start and
+// replaced at the end: one that says "running" is of a run under way or one that was killed. Unlike the
+// results it may hold times and layout.
 #pragma once
 
 #include <cstdint>

@@ -73,8 +73,11 @@ class Job:
     def results(self, name="out"):
         return {file: (self.output(name) / file).read_bytes() for file in ("results.jsonl", "results.h5")}
 
+    def manifest(self, name="out"):
+        return json.loads((self.output(name) / "manifest.json").read_text())
+
     def counts(self, name="out"):
-        return json.loads((self.output(name) / "manifest.json").read_text())["counts"]
+        return self.manifest(name)["counts"]
 
     def start(self, ranks=1, overrides=(), out="out", options=(), fresh=False, mpirun=True):
         return Run(self, ranks, overrides, out, options, fresh, mpirun)

@@ -18,6 +18,7 @@ def under_way(job, ranks, **kwargs):
     journal = job.output() / "journal/segment-000001.nj"
     run.wait_until(lambda: journal.exists() and journal.stat().st_size > 3000)
     check(run.process.poll() is None, f"the run ended too early\n{run.text()}")
+    check(job.manifest()["status"] == "running", f"the manifest of a run under way: {job.manifest()}")
     return run
 
 
@@ -28,6 +29,7 @@ def stopped(job, run, reason, expected, within, codes=(75,)):
     check(code in codes, f"{reason}: exit code {code}\n{text}")
     check(seconds < within, f"{reason}: took {seconds:.1f} s")
     check_has(text, rf"stopped by {reason}")
+    check(job.manifest()["status"] == "stopped", f"the manifest after {reason}: {job.manifest()}")
     code, text = job.run(2)
     check(code == 0, text)
     check_equal(job.results(), expected, f"after {reason}")
