@@ -6,6 +6,7 @@
 
 #include "launch/build_info.h"
 #include "launch/exit_codes.h"
+#include "launch/source_hash.h"
 #include "lib/output/files.h"
 #include "lib/request/fingerprint.h"
 #include "lib/weights/checkpoint_fingerprint.h"
@@ -26,7 +27,7 @@ std::string guarantee_dtype(const JobConfig& job, const ModelConfig& model) {
 }
 
 std::string build_text() {
-  return std::string(kVersion) + ", " + kCompiler + ", " + kBuildType;
+  return std::string(kVersion) + ", sources " + kSources + ", " + kCompiler + ", " + kBuildType;
 }
 
 std::string reason_text(StopReason reason) {
@@ -76,6 +77,7 @@ HeadOffice::HeadOffice(RunFacts facts, const Tokenizer& tokenizer)
   if (journal_->dropped_bytes() > 0)
     std::cerr << "nemo-dist: dropped " << journal_->dropped_bytes()
               << " bytes of unfinished records at the end of the journal\n";
+  if (has_work()) write_manifest(folder_.manifest_path(), manifest(RunStatus::kRunning));
 }
 
 PromptSource HeadOffice::open_input() {
@@ -128,8 +130,9 @@ void HeadOffice::wait_for_lanes() {
 void HeadOffice::save_what_is_done() noexcept {
   try {
     if (recorder_ && !journal_) journal_.emplace(recorder_->finish());
+    if (journal_) write_manifest(folder_.manifest_path(), manifest(RunStatus::kFailed));
   } catch (const std::exception& error) {
-    std::cerr << "nemo-dist: the journal could not be completed: " << error.what() << '\n';
+    std::cerr << "nemo-dist: journal and manifest could not be completed: " << error.what() << '\n';
   }
 }
 
