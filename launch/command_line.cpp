@@ -15,7 +15,8 @@ constexpr const char* kAbout =
     "Runs Nemotron-H and Nemotron 3 models over many machines with MPI.\n\n"
     "  mpirun -np 16 nemo-dist --job job.yaml            run a job; the same command again resumes it\n"
     "  nemo-dist --job job.yaml --plan --np 16           what fits where, without MPI and without weights\n"
-    "  nemo-dist inspect CHECKPOINT                      what a checkpoint holds\n";
+    "  nemo-dist inspect CHECKPOINT                      what a checkpoint holds\n"
+    "  nemo-dist synth --config FOLDER --out FOLDER      a checkpoint of true widths with random weights\n";
 
 constexpr const char* kFooter =
     "Exit codes: 0 all done, 1 failed, 2 bad job or command line, 75 stopped early and resumable.\n"
@@ -25,6 +26,46 @@ constexpr const char* kFooter =
 
 void require(bool condition, const std::string& what, const std::string& remedy) {
   if (!condition) throw Error("command line", what, remedy, ErrorKind::kBadJob);
+}
+
+CLI::App* add_inspect(CLI::App& app, CommandLine& line) {
+  CLI::App* inspect = app.add_subcommand("inspect", "print what a checkpoint holds");
+  inspect->footer("");
+  inspect->add_option("checkpoint", line.checkpoint_path, "a Hugging Face folder")->required();
+  return inspect;
+}
+
+CLI::App* add_synth(CLI::App& app, CommandLine& line) {
+  CLI::App* synth = app.add_subcommand(
+      "synth", "write a checkpoint of a model's true widths with random weights, which runs at once");
+  synth->footer("");
+  SynthesisOptions& options = line.synthesis;
+  synth
+      ->add_option("--config", options.config_path,
+                   "the model: a config.json or its folder, as in configs/models")
+      ->required()
+      ->type_name("PATH");
+  synth->add_option("--out", options.out_folder, "the checkpoint's folder, new or empty")
+      ->required()
+      ->type_name("FOLDER");
+  synth
+      ->add_option("--layers", options.layers,
+                   "which layers, counted from 0, e.g. 0-3,7; without it all of them")
+      ->type_name("LIST");
+  synth
+      ->add_option_function<std::string>(
+          "--quant",
+          [&options](const std::string& format) {
+            options.quantization = format == "fp8"     ? StoredAs::kFp8
+                                   : format == "nvfp4" ? StoredAs::kNvfp4
+                                                       : StoredAs::kPlain;
+          },
+          "how the linear layers are stored that NVIDIA's releases quantize (not attention, router and "
+          "lm_head); bf16 without it")
+      ->check(CLI::IsMember({"bf16", "fp8", "nvfp4"}))
+      ->type_name("FORMAT");
+  synth->add_option("--seed", options.seed, "another seed, other weights; 0 without it")->type_name("N");
+  return synth;
 }
 
 }  // namespace
@@ -45,8 +86,8 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   app.add_flag("--plan", plan, "print what would run where, and run nothing");
   CLI::Option* np = app.add_option("--np", num_ranks, "with --plan: the number of ranks")->type_name("N");
   app.add_flag("--json", line.json, "with --plan: as JSON");
-  CLI::App* inspect = app.add_subcommand("inspect", "print what a checkpoint holds");
-  inspect->add_option("checkpoint", line.checkpoint_path, "a Hugging Face folder")->required();
+  const CLI::App* inspect = add_inspect(app, line);
+  const CLI::App* synth = add_synth(app, line);
 
   try {
     app.parse(argc, argv);
@@ -57,8 +98,8 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   } catch (const CLI::ParseError& error) {
     throw Error("command line", error.what(), "see nemo-dist --help", ErrorKind::kBadJob);
   }
-  if (inspect->parsed()) {
-    line.command = Command::kInspect;
+  if (inspect->parsed() || synth->parsed()) {
+    line.command = inspect->parsed() ? Command::kInspect : Command::kSynth;
     return line;
   }
   require(!line.job_path.empty(), "no job given", "nemo-dist --job job.yaml; see nemo-dist --help");

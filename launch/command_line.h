@@ -6,9 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "lib/weights/synthetic/synthesize.h"
+
 namespace nemo::launch {
 
-enum class Command { kRun, kPlan, kInspect, kNothing /* --help or --version: printed already */ };
+enum class Command { kRun, kPlan, kInspect, kSynth, kNothing /* --help or --version: printed already */ };
 
 struct CommandLine {
   Command command = Command::kRun;
@@ -18,6 +20,7 @@ struct CommandLine {
   std::optional<int64_t> num_ranks;    ///< --plan --np N
   bool json = false;                   ///< --plan --json
   std::string checkpoint_path;         ///< inspect CHECKPOINT
+  SynthesisOptions synthesis;          ///< synth
 };
 
 /// Throws Error(kBadJob) saying what is wrong and what to do. --help and --version print to stdout.

@@ -12,6 +12,7 @@
 #include "launch/plan_command.h"
 #include "launch/slurm_check.h"
 #include "launch/stop_signals.h"
+#include "launch/synth_command.h"
 
 namespace {
 
@@ -67,6 +68,8 @@ int main(int argc, char** argv) {
         return nemo::launch::print_plan(line);
       case Command::kInspect:
         return nemo::launch::print_checkpoint(line);
+      case Command::kSynth:
+        return nemo::launch::write_synthetic_checkpoint(line);
       case Command::kRun:
         return run(argc, argv, line);
     }
