@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -17,8 +16,14 @@ namespace {
 static_assert(kKvPageTokens == kBlockColumns, "the keys of a page are one packed block of a matrix");
 
 /// Queries (rows times heads of one KV head) a task has about: enough to use a page's keys often, few enough
-/// that their sums stay in L2.
-constexpr int64_t kTaskQueries = 64;
+/// that their sums stay in L2. 6 rows of 16 heads fill all tiles.
+constexpr int64_t kTaskQueries = 96;
+
+/// Pages of a stretch. Part of the numerics: every row's keys are visited in stretches, each with an online
+/// softmax of its own, and the stretches are merged in rising order. So the stretches of a long sequence can
+/// be visited by different threads.
+constexpr int64_t kStretchPages = 8;
+constexpr int64_t kStretchTokens = kStretchPages * kKvPageTokens;
 
 /// One task's rows of one segment.
 struct RowBlock {
@@ -27,9 +32,23 @@ struct RowBlock {
   int64_t end = 0;
 };
 
+/// What a task has seen of one stretch or of several merged ones: sums [queries, head_dim], not yet divided.
+struct Seen {
+  SoftmaxState* states = nullptr;
+  float* sums = nullptr;
+};
+
+struct SeenBuffer {
+  Scratch states, sums;
+  Seen get(int64_t queries, int64_t head_dim) {
+    return {states.get<SoftmaxState>(queries), sums.get<float>(queries * head_dim)};
+  }
+};
+
 /// Of one thread, kept for its next task.
 struct Buffers {
-  Scratch packed, sums, states, rounded;
+  Scratch packed, rounded, scores;
+  SeenBuffer stretch, total;
 };
 
 void check(std::span<const Segment> segments, std::span<const PageTable> page_tables, int64_t rows,
@@ -72,10 +91,11 @@ void append_token(const KvPages& pages, int64_t page, int64_t token, const float
   for (int64_t h = 0; h < pages.num_kv_heads; ++h, k += pages.head_dim, v += pages.head_dim) {
     const int64_t begin = head_begin(pages, page, h);
     Stored* keys = reinterpret_cast<Stored*>(pages.keys) + begin + token * kStep;
-    Stored* values = reinterpret_cast<Stored*>(pages.values) + begin + token * pages.head_dim;
+    Stored* values = reinterpret_cast<Stored*>(pages.values) + begin +
+                     token / kStep * kStep * pages.head_dim + token % kStep;
     for (int64_t d = 0; d < pages.head_dim; ++d) {
       keys[d / kStep * kKvPageTokens * kStep + d % kStep] = stored<Stored>(k[d]);
-      values[d] = stored<Stored>(v[d]);
+      values[d * kStep] = stored<Stored>(v[d]);
     }
   }
 }
@@ -88,110 +108,141 @@ struct Call {
   TensorView<const float> q;
   TensorView<float> out;
   int64_t heads_per_kv;
-  int64_t tiles_per_kv;  ///< the heads of a KV head as tiles of nearly equal height
-
-  int64_t tile_head(int64_t tile) const { return heads_per_kv * tile / tiles_per_kv; }
 };
 
-/// The rows of a block and some tiles of heads of one KV head: all of one task.
+/// The rows of a block times the heads of one KV head: the queries of one task, heads fastest.
 class QueryBlock {
  public:
   QueryBlock(const Call& call, const Segment& segment, PageTable page_table, const RowBlock& rows,
-             int64_t kv_head, int64_t tile_begin, int64_t tile_end, Buffers& buffers)
+             int64_t kv_head)
       : call_(call),
         segment_(segment),
         page_table_(page_table),
         rows_(rows),
         kv_head_(kv_head),
-        tile_begin_(tile_begin),
-        tile_end_(tile_end),
-        dim_(call.pages.head_dim),
-        steps_(call.pages.dtype == DType::kFloat32 ? dim_ : ceil_div(dim_, 2)),
-        packed_query_bytes_(steps_ * call.kernels.x_step_bytes(call.pages.dtype)) {
-    const int64_t queries = (rows.end - rows.begin) * (tile_end - tile_begin) * kTileRows;
-    packed_ = buffers.packed.get<std::byte>(queries * packed_query_bytes_);
-    sums_ = buffers.sums.get<float>(queries * dim_);
-    states_ = buffers.states.get<SoftmaxState>(queries);
-    rounded_ = buffers.rounded.get<float>(kTileRows * dim_);
-    std::fill_n(sums_, queries * dim_, 0.0f);
-    std::fill_n(states_, queries, SoftmaxState{.max = -std::numeric_limits<float>::infinity(), .sum = 0.0f});
-  }
+        dim_(call.pages.head_dim) {}
 
-  void run() {
-    for_each_tile([&](const Tile& tile) { pack_queries(tile); });
-    const int64_t end_position = segment_.position + rows_.end;
-    for (int64_t begin = 0; begin < end_position; begin += kKvPageTokens) {
-      const int64_t page = page_table_[static_cast<size_t>(begin / kKvPageTokens)];
-      const int64_t offset = head_begin(call_.pages, page, kv_head_) * dtype_bytes(call_.pages.dtype);
-      for_each_tile([&](const Tile& tile) {
-        const int64_t visible = std::min(kKvPageTokens, segment_.position + tile.row + 1 - begin);
-        if (visible > 0) visit_page(tile, offset, visible);
+  int64_t queries() const { return (rows_.end - rows_.begin) * call_.heads_per_kv; }
+  int64_t stretches() const { return ceil_div(segment_.position + rows_.end, kStretchTokens); }
+
+  /// What the queries see of one stretch.
+  void visit(int64_t stretch, Buffers& buffers, const Seen& seen) const {
+    std::fill_n(seen.states, queries(), SoftmaxState{});
+    std::fill_n(seen.sums, queries() * dim_, 0.0f);
+    const std::byte* packed = pack(buffers);
+    auto* scores = buffers.scores.get<float>(queries() * kKvPageTokens);
+    const int64_t end =
+        std::min((stretch + 1) * kStretchPages, ceil_div(segment_.position + rows_.end, kKvPageTokens));
+    for (int64_t page = stretch * kStretchPages; page < end; ++page) {
+      score(page, packed, scores);
+      for_each_visible(page, [&](int64_t row, int64_t end_row, int64_t visible) {
+        add_values(page, query(row), query(end_row), visible, scores, seen);
       });
     }
-    for_each_tile([&](const Tile& tile) { write(tile); });
+  }
+
+  /// Adds what the queries have seen of a later stretch; rows before it have seen nothing of it.
+  void merge(int64_t stretch, const Seen& later, const Seen& into) const {
+    const int64_t first = query(std::max(rows_.begin, stretch * kStretchTokens - segment_.position));
+    call_.kernels.merge_stretches(later.states + first, later.sums + first * dim_, queries() - first, dim_,
+                                  into.states + first, into.sums + first * dim_);
+  }
+
+  void write(const Seen& seen) const {
+    for (int64_t q = 0; q < queries(); ++q) {
+      float* out = call_.out.row(row_of(q)) + column_of(q);
+      for (int64_t d = 0; d < dim_; ++d) out[d] = seen.sums[q * dim_ + d] / seen.states[q].sum;
+    }
   }
 
  private:
-  struct Tile {
-    int64_t row;     ///< within the segment
-    int64_t column;  ///< of q and out, where its first head begins
-    int64_t heads;
-    int64_t query;  ///< where its heads lie in the buffers
-  };
+  /// The first query of a row of the segment.
+  int64_t query(int64_t row) const { return (row - rows_.begin) * call_.heads_per_kv; }
+  int64_t row_of(int64_t query) const {
+    return segment_.row_begin + rows_.begin + query / call_.heads_per_kv;
+  }
+  int64_t column_of(int64_t query) const {
+    return (kv_head_ * call_.heads_per_kv + query % call_.heads_per_kv) * dim_;
+  }
 
+  /// Calls body(begin, end) for tiles of nearly equal height.
   template <class Body>
-  void for_each_tile(Body&& body) const {
-    int64_t query = 0;
-    for (int64_t row = rows_.begin; row < rows_.end; ++row)
-      for (int64_t t = tile_begin_; t < tile_end_; ++t, query += kTileRows) {
-        const int64_t head = kv_head_ * call_.heads_per_kv + call_.tile_head(t);
-        body(Tile{row, head * dim_, call_.tile_head(t + 1) - call_.tile_head(t), query});
-      }
+  void for_each_tile(int64_t begin, int64_t end, Body&& body) const {
+    const int64_t tiles = ceil_div(end - begin, kTileRows);
+    for (int64_t t = 0; t < tiles; ++t)
+      body(begin + (end - begin) * t / tiles, begin + (end - begin) * (t + 1) / tiles);
   }
 
-  std::byte* packed(const Tile& tile) const { return packed_ + tile.query * packed_query_bytes_; }
-
-  void pack_queries(const Tile& tile) {
-    std::copy_n(call_.q.row(segment_.row_begin + tile.row) + tile.column, tile.heads * dim_, rounded_);
-    if (call_.context.dtype == DType::kBFloat16) call_.kernels.round_bf16(rounded_, tile.heads * dim_);
-    call_.kernels.pack_x(call_.pages.dtype, rounded_, dim_, tile.heads, dim_, packed(tile));
+  /// Calls body(row, end_row, visible) for the rows that see the page, those together that see all of it.
+  template <class Body>
+  void for_each_visible(int64_t page, Body&& body) const {
+    for (int64_t row = rows_.begin, next; row < rows_.end; row = next) {
+      const int64_t visible = std::min(kKvPageTokens, segment_.position + row + 1 - page * kKvPageTokens);
+      next = visible == kKvPageTokens ? rows_.end : row + 1;
+      if (visible > 0) body(row, next, visible);
+    }
   }
 
-  /// The first `visible` tokens of the page at `offset` bytes are added to what the tile's queries have seen.
-  void visit_page(const Tile& tile, int64_t offset, int64_t visible) {
-    const KvPages& pages = call_.pages;
-    alignas(64) float scores[kTileRows * kKvPageTokens];
-    float shrink[kTileRows];
-    call_.kernels.matmul_tile(pages.dtype, {.x = packed(tile),
-                                            .weight = pages.keys + offset,
-                                            .steps = steps_,
-                                            .rows = tile.heads,
-                                            .columns = kKvPageTokens,
-                                            .y = scores,
-                                            .y_stride = kKvPageTokens});
+  int64_t steps() const { return call_.pages.dtype == DType::kFloat32 ? dim_ : ceil_div(dim_, 2); }
+  int64_t packed_bytes() const { return steps() * call_.kernels.x_step_bytes(call_.pages.dtype); }
+
+  const std::byte* pack(Buffers& buffers) const {
+    auto* packed = buffers.packed.get<std::byte>(queries() * packed_bytes());
+    auto* rounded = buffers.rounded.get<float>(kTileRows * dim_);
+    for_each_tile(0, queries(), [&](int64_t begin, int64_t end) {
+      for (int64_t q = begin; q < end; ++q)
+        std::copy_n(call_.q.row(row_of(q)) + column_of(q), dim_, rounded + (q - begin) * dim_);
+      const int64_t rows = end - begin;
+      if (call_.context.dtype == DType::kBFloat16) call_.kernels.round_bf16(rounded, rows * dim_);
+      call_.kernels.pack_x(call_.pages.dtype, rounded, dim_, rows, dim_, packed + begin * packed_bytes());
+    });
+    return packed;
+  }
+
+  int64_t page_offset(int64_t page) const {
+    return head_begin(call_.pages, page_table_[static_cast<size_t>(page)], kv_head_) *
+           dtype_bytes(call_.pages.dtype);
+  }
+
+  void score(int64_t page, const std::byte* packed, float* scores) const {
+    for_each_tile(0, queries(), [&](int64_t begin, int64_t end) {
+      call_.kernels.matmul_tile(call_.pages.dtype, {.x = packed + begin * packed_bytes(),
+                                                    .weight = call_.pages.keys + page_offset(page),
+                                                    .steps = steps(),
+                                                    .rows = end - begin,
+                                                    .columns = kKvPageTokens,
+                                                    .y = scores + begin * kKvPageTokens,
+                                                    .y_stride = kKvPageTokens});
+    });
+  }
+
+  void add_values(int64_t page, int64_t begin, int64_t end, int64_t visible, float* scores,
+                  const Seen& seen) const {
     const float scale = 1.0f / std::sqrt(static_cast<float>(dim_));
-    for (int64_t h = 0; h < tile.heads; ++h)
-      shrink[h] =
-          call_.kernels.softmax_page(scores + h * kKvPageTokens, visible, scale, states_[tile.query + h]);
-    call_.kernels.add_values(pages.dtype, pages.values + offset, visible, dim_, scores, shrink, tile.heads,
-                             sums_ + tile.query * dim_);
-  }
-
-  void write(const Tile& tile) const {
-    float* out = call_.out.row(segment_.row_begin + tile.row) + tile.column;
-    for (int64_t h = 0; h < tile.heads; ++h)
-      for (int64_t d = 0; d < dim_; ++d)
-        out[h * dim_ + d] = sums_[(tile.query + h) * dim_ + d] / states_[tile.query + h].sum;
+    call_.kernels.softmax_page(scores + begin * kKvPageTokens, end - begin, visible, scale,
+                               seen.states + begin);
+    const bool last = page + 1 >= ceil_div(segment_.position + rows_.end, kKvPageTokens);
+    const std::byte* values = call_.pages.values + page_offset(page);
+    for_each_tile(begin, end, [&](int64_t first, int64_t tile_end) {
+      const bool ask = first == 0 && !last;  // once a page is enough
+      call_.kernels.add_values(call_.pages.dtype,
+                               {.values = values,
+                                .visible = visible,
+                                .head_dim = dim_,
+                                .weights = scores + first * kKvPageTokens,
+                                .states = seen.states + first,
+                                .rows = tile_end - first,
+                                .sums = seen.sums + first * dim_,
+                                .next_keys = ask ? call_.pages.keys + page_offset(page + 1) : values,
+                                .next_values = ask ? call_.pages.values + page_offset(page + 1) : values});
+    });
   }
 
   const Call& call_;
   const Segment& segment_;
   PageTable page_table_;
   RowBlock rows_;
-  int64_t kv_head_, tile_begin_, tile_end_, dim_, steps_, packed_query_bytes_;
-  std::byte* packed_ = nullptr;
-  float *sums_ = nullptr, *rounded_ = nullptr;
-  SoftmaxState* states_ = nullptr;
+  int64_t kv_head_, dim_;
 };
 
 std::vector<RowBlock> divide_rows(std::span<const Segment> segments, int64_t rows_per_block) {
@@ -200,6 +251,51 @@ std::vector<RowBlock> divide_rows(std::span<const Segment> segments, int64_t row
     for (int64_t begin = 0; begin < segments[s].row_count; begin += rows_per_block)
       blocks.push_back({s, begin, std::min(segments[s].row_count, begin + rows_per_block)});
   return blocks;
+}
+
+/// A task is a block with all its stretches.
+void attend_by_blocks(const Call& call, std::span<const QueryBlock> blocks) {
+  call.context.threads.run(static_cast<int64_t>(blocks.size()), [&](int64_t i) {
+    static thread_local Buffers buffers;
+    const QueryBlock& block = blocks[static_cast<size_t>(i)];
+    const Seen total = buffers.total.get(block.queries(), call.pages.head_dim);
+    block.visit(0, buffers, total);
+    for (int64_t s = 1; s < block.stretches(); ++s) {
+      const Seen stretch = buffers.stretch.get(block.queries(), call.pages.head_dim);
+      block.visit(s, buffers, stretch);
+      block.merge(s, stretch, total);
+    }
+    block.write(total);
+  });
+}
+
+/// For few long sequences: a task is one stretch of a block, at the price of keeping what is seen of each.
+void attend_by_stretches(const Call& call, std::span<const QueryBlock> blocks) {
+  struct Task {
+    const QueryBlock* block;
+    int64_t stretch, query;  ///< where what it has seen lies
+  };
+  std::vector<Task> tasks;
+  int64_t queries = 0;
+  for (const QueryBlock& block : blocks)
+    for (int64_t s = 0; s < block.stretches(); ++s, queries += block.queries())
+      tasks.push_back({&block, s, queries});
+  static thread_local SeenBuffer seen_buffer;
+  const Seen all = seen_buffer.get(queries, call.pages.head_dim);
+  const auto seen = [&](const Task& task) {
+    return Seen{all.states + task.query, all.sums + task.query * call.pages.head_dim};
+  };
+  call.context.threads.run(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
+    static thread_local Buffers buffers;
+    const Task& task = tasks[static_cast<size_t>(i)];
+    task.block->visit(task.stretch, buffers, seen(task));
+  });
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    const Task& task = tasks[i];
+    const size_t first = i - static_cast<size_t>(task.stretch);
+    if (task.stretch > 0) task.block->merge(task.stretch, seen(task), seen(tasks[first]));
+    if (task.stretch + 1 == task.block->stretches()) task.block->write(seen(tasks[first]));
+  }
 }
 
 }  // namespace
@@ -228,23 +324,16 @@ void paged_attention(const Context& context, std::span<const Segment> segments,
   NEMO_CHECK(num_heads > 0 && num_heads % pages.num_kv_heads == 0, "KV heads do not divide query heads");
   NEMO_CHECK(q.cols == num_heads * pages.head_dim && out.cols == q.cols && out.rows == q.rows,
              "q and out are not [rows, num_heads * head_dim]");
-  const int64_t kv_heads = pages.num_kv_heads, heads_per_kv = num_heads / kv_heads;
-  const Call call{context,      row_kernels(context.isa),         pages, q, out,
-                  heads_per_kv, ceil_div(heads_per_kv, kTileRows)};
-  const std::vector<RowBlock> blocks =
-      divide_rows(segments, std::max<int64_t>(1, kTaskQueries / heads_per_kv));
-
-  // Few long sequences: the heads of a KV head are divided too, at the price of reading its pages more often.
-  const auto whole_tasks = static_cast<int64_t>(blocks.size()) * kv_heads;
-  const int64_t parts = whole_tasks < 2 * context.threads.num_threads() ? call.tiles_per_kv : 1;
-  context.threads.run(whole_tasks * parts, [&](int64_t task) {
-    static thread_local Buffers buffers;
-    const int64_t part = task % parts, kv_head = task / parts % kv_heads;
-    const RowBlock& block = blocks[static_cast<size_t>(task / parts / kv_heads)];
-    QueryBlock(call, segments[block.segment], page_tables[block.segment], block, kv_head,
-               call.tiles_per_kv * part / parts, call.tiles_per_kv * (part + 1) / parts, buffers)
-        .run();
-  });
+  const Call call{context, row_kernels(context.isa), pages, q, out, num_heads / pages.num_kv_heads};
+  std::vector<QueryBlock> blocks;
+  for (const RowBlock& rows : divide_rows(segments, std::max<int64_t>(1, kTaskQueries / call.heads_per_kv)))
+    for (int64_t kv_head = 0; kv_head < pages.num_kv_heads; ++kv_head)
+      blocks.emplace_back(call, segments[rows.segment], page_tables[rows.segment], rows, kv_head);
+  if (static_cast<int64_t>(blocks.size()) < 2 * context.threads.num_threads()) {
+    attend_by_stretches(call, blocks);
+  } else {
+    attend_by_blocks(call, blocks);
+  }
 }
 
 }  // namespace nemo::kernels

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd/table.h"
 #include "kernels/error.h"
 
@@ -86,34 +87,45 @@ void selective_scan(const Context& context, std::span<const Segment> segments, T
   NEMO_CHECK(y.rows == xbc.rows && y.cols == shape.inner(), "y is not [rows, inner]");
   for (const auto& per_head : {weights.a_log, weights.d, weights.dt_bias})
     NEMO_CHECK(static_cast<int64_t>(per_head.size()) == heads, "one value per head");
-  const int64_t state_elements = shape.head_dim * shape.state_size;
+  // A task gathers B and C once for several heads of a group.
+  constexpr int64_t kTaskHeads = 4;
+  const int64_t heads_per_group = heads / shape.num_groups,
+                tasks_per_group = ceil_div(heads_per_group, kTaskHeads);
+  const int64_t tasks_per_segment = shape.num_groups * tasks_per_group;
   const auto selective_scan_run = row_kernels(context.isa).selective_scan;
-  context.threads.run(static_cast<int64_t>(segments.size()) * heads, [&](int64_t task) {
-    const Segment& segment = segments[static_cast<size_t>(task / heads)];
+  context.threads.run(static_cast<int64_t>(segments.size()) * tasks_per_segment, [&](int64_t task) {
+    static thread_local Scratch scratch;
+    const Segment& segment = segments[static_cast<size_t>(task / tasks_per_segment)];
     if (segment.row_count == 0) return;
-    const int64_t head = task % heads;
-    const auto h = static_cast<size_t>(head);
+    const int64_t group = task % tasks_per_segment / tasks_per_group;
+    const int64_t begin = task % tasks_per_group * kTaskHeads;  // within the group
+    const int64_t head = group * heads_per_group + begin;
+    const int64_t count = std::min(kTaskHeads, heads_per_group - begin);
+    const int64_t state_elements = shape.head_dim * shape.state_size;
     float* head_state = state.ssm + (segment.slot * heads + head) * state_elements;
-    if (segment.position == 0) std::fill_n(head_state, state_elements, 0.0f);
+    if (segment.position == 0) std::fill_n(head_state, count * state_elements, 0.0f);
     const float* row = xbc.row(segment.row_begin);
-    const float* b = row + shape.inner() + head / (heads / shape.num_groups) * shape.state_size;
-    selective_scan_run({.x = row + head * shape.head_dim,
-                        .b = b,
-                        .c = b + shape.num_groups * shape.state_size,
-                        .xbc_stride = xbc.stride,
-                        .dt_raw = dt_raw.row(segment.row_begin) + head,
-                        .dt_stride = dt_raw.stride,
-                        .y = y.row(segment.row_begin) + head * shape.head_dim,
-                        .y_stride = y.stride,
-                        .rows = segment.row_count,
-                        .head_dim = shape.head_dim,
-                        .state_size = shape.state_size,
-                        .a_log = weights.a_log[h],
-                        .d = weights.d[h],
-                        .dt_bias = weights.dt_bias[h],
-                        .dt_min = shape.dt_min,
-                        .dt_max = shape.dt_max,
-                        .state = head_state});
+    const float* b = row + shape.inner() + group * shape.state_size;
+    selective_scan_run(
+        {.x = row + head * shape.head_dim,
+         .b = b,
+         .c = b + shape.num_groups * shape.state_size,
+         .xbc_stride = xbc.stride,
+         .dt_raw = dt_raw.row(segment.row_begin) + head,
+         .dt_stride = dt_raw.stride,
+         .y = y.row(segment.row_begin) + head * shape.head_dim,
+         .y_stride = y.stride,
+         .rows = segment.row_count,
+         .heads = count,
+         .head_dim = shape.head_dim,
+         .state_size = shape.state_size,
+         .a_log = weights.a_log.data() + head,
+         .d = weights.d.data() + head,
+         .dt_bias = weights.dt_bias.data() + head,
+         .dt_min = shape.dt_min,
+         .dt_max = shape.dt_max,
+         .state = head_state,
+         .scratch = scratch.get<float>(ScanRun::scratch_floats(shape.head_dim, shape.state_size))});
   });
 }
 

@@ -1,8 +1,9 @@
 // Grouped-query attention over a paged KV cache; no positional embedding. nemotron_h.md 2.4.
 //
 // Row-pure: keys are visited page by page, pages start at fixed absolute positions, with one online-softmax
-// order, alike in prefill and decode. Keys and values of the step's own rows are appended first and read back
-// from the pages.
+// order, alike in prefill and decode: one within each stretch of 8 pages, and the stretches of a sequence are
+// merged in rising order. Keys and values of the step's own rows are appended first and read back from the
+// pages.
 #pragma once
 
 #include <cstddef>
@@ -15,11 +16,13 @@ namespace nemo::kernels {
 /// Tokens a page holds. Part of the numerics: the online softmax rescales at page boundaries.
 inline constexpr int64_t kKvPageTokens = 64;
 
-/// The pages of one attention layer, borrowed. Values [num_pages, num_kv_heads, kKvPageTokens, head_dim]. A
-/// page's keys of one head are stored as a packed 64-column block of a matrix (kernels/ops/matmul.h), one
-/// column a token, so that the scores of a page are one matrix tile: [num_pages, num_kv_heads, head_dim / 2,
-/// kKvPageTokens, 2] for bfloat16 (head_dim must be even) and [num_pages, num_kv_heads, head_dim,
-/// kKvPageTokens] for float32. Slots of tokens not yet stored may hold anything.
+/// The pages of one attention layer, borrowed: of every page the keys, and apart from them the values, of one
+/// KV head after the other. Keys are stored as a packed 64-column block of a matrix (kernels/ops/matmul.h),
+/// one column a token, so that the scores of a page are one matrix tile: [num_pages, num_kv_heads, head_dim /
+/// 2, kKvPageTokens, 2] for bfloat16 (head_dim must be even) and [num_pages, num_kv_heads, head_dim,
+/// kKvPageTokens] for float32. Values likewise, two tokens interleaved: [num_pages, num_kv_heads,
+/// kKvPageTokens / 2, head_dim, 2] and [num_pages, num_kv_heads, kKvPageTokens, head_dim]. Slots of tokens
+/// not yet stored may hold anything.
 struct KvPages {
   DType dtype = DType::kFloat32;
   std::byte* keys = nullptr;

@@ -34,6 +34,7 @@ constexpr RowKernels all_rows() {
           .selective_scan = selective_scan_run,
           .softmax_page = softmax_page,
           .add_values = add_values,
+          .merge_stretches = merge_stretches,
           .tree_sum = tree_sum_columns};
 }
 

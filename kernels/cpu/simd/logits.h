@@ -25,9 +25,9 @@ float sum_of_exp(const float* x, int64_t n, float max) {
   Floats sum[4] = {};
   int64_t i = 0;
   for (; i + 4 * kLanes <= n; i += 4 * kLanes)
-    for (int j = 0; j < 4; ++j) sum[j] += exp(load(x + i + j * kLanes) - max);
+    for (int j = 0; j < 4; ++j) sum[j] += exp_of_nonpositive(load(x + i + j * kLanes) - max);
   for_each_vector(n - i, [&](int64_t j, int64_t count) {
-    const Floats e = exp(load_some(x + i + j, count) - max);
+    const Floats e = exp_of_nonpositive(load_some(x + i + j, count) - max);
     sum[0] += lane_index() < static_cast<int32_t>(count) ? e : Floats{};
   });
   return sum_of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
@@ -39,19 +39,23 @@ bool has_nan(const float* x, int64_t n) {
   return false;
 }
 
-/// A row is taken in stretches: the place of the maximum is searched from the best one on, and sums of
-/// 131,072 terms lose no more than those of a stretch do.
+/// A row is read once, in stretches that stay in L1: what was summed before a stretch with a new maximum is
+/// brought to that. So sums of 131,072 terms lose no more than those of a stretch do.
 constexpr int64_t kStretch = 1024;
 
 void logit_stats_row(const float* x, int64_t n, LogitStats* stats) {
   float max = -kInfinity;
-  int64_t place = 0;
+  double sum = 0.0;
+  int64_t place = 0;  // of the maximum: first its stretch
   for (int64_t i = 0; i < n; i += kStretch) {
-    const float largest = largest_of(x + i, n - i < kStretch ? n - i : kStretch);
+    const int64_t count = n - i < kStretch ? n - i : kStretch;
+    const float largest = largest_of(x + i, count);
     if (largest > max) {
+      sum *= static_cast<double>(exp_of_nonpositive(broadcast(max - largest))[0]);
       max = largest;
       place = i;
     }
+    sum += sum_of_exp(x + i, count, max > -kInfinity ? max : 0.0f);
   }
   while (place < n && x[place] != max) ++place;
   stats->max = max;
@@ -61,9 +65,6 @@ void logit_stats_row(const float* x, int64_t n, LogitStats* stats) {
     stats->log_sum_exp = has_nan(x, n) ? __builtin_nanf("") : max;
     return;
   }
-  double sum = 0.0;
-  for (int64_t i = 0; i < n; i += kStretch)
-    sum += sum_of_exp(x + i, n - i < kStretch ? n - i : kStretch, max);
   const auto terms = static_cast<float>(sum);
   stats->log_sum_exp = terms == terms ? max + log(broadcast(terms))[0] : terms;
 }

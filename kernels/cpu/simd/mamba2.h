@@ -34,66 +34,135 @@ void conv_silu_run(const ConvRun& run) {
       run.past[j * run.past_stride + c] = ring[(run.rows + j) % run.taps][c];
 }
 
-/// Tokens whose step sizes are worked out together.
-constexpr int64_t kScanTokens = 64;
+/// Rows of a head's state that are held in registers, times kStateVectors vectors of its channels, while a
+/// chunk of tokens passes through.
+constexpr int kStateRows = 4;
+constexpr int kStateVectors = kLanes == 16 ? 4 : 2;
 
-struct ScanSteps {
+/// A chunk of tokens as the recurrence of one head reads it. All in run.scratch.
+struct ScanChunk {
+  int64_t begin, count;  ///< rows of the run
+  int64_t width;         ///< head_dim in whole vectors
+  float* b_c;            ///< [state_size / kStateRows, count, 2, kStateRows]: B and C, in the order of use
+  float* dt_x;           ///< [count, width]
+  float* y;              ///< [count, width]: sums over the rows of state so far
   float dt[kScanTokens];
   float decay[kScanTokens];  ///< exp(dt A)
 };
 
-void scan_steps(const ScanRun& run, int64_t begin, int64_t count, ScanSteps& steps) {
-  for (int64_t t = 0; t < kScanTokens; ++t)
-    steps.dt[t] = t < count ? run.dt_raw[(begin + t) * run.dt_stride] + run.dt_bias : 0.0f;
-  const Floats a = -exp(broadcast(run.a_log));
-  for (int64_t t = 0; t < count; t += kLanes) {
-    const Floats dt =
-        larger(broadcast(run.dt_min), smaller(broadcast(run.dt_max), softplus(load(steps.dt + t))));
-    store(steps.dt + t, dt);
-    store(steps.decay + t, exp(dt * a));
+/// The same for all heads of the run.
+void gather_b_c(const ScanRun& run, ScanChunk& chunk) {
+  for (int64_t t = 0; t < chunk.count; ++t) {
+    const float* b = run.b + (chunk.begin + t) * run.xbc_stride;
+    const float* c = run.c + (chunk.begin + t) * run.xbc_stride;
+    float* out = chunk.b_c + t * 2 * kStateRows;
+    for (int64_t i = 0; i < run.state_size; i += kStateRows, out += chunk.count * 2 * kStateRows) {
+      const int64_t rows = run.state_size - i < kStateRows ? run.state_size - i : kStateRows;
+      for (int64_t r = 0; r < rows; ++r) {
+        out[r] = b[i + r];
+        out[kStateRows + r] = c[i + r];
+      }
+    }
   }
 }
 
-/// kVectors * kLanes channels of the head from `p` on; n < kLanes channels if kVectors is 1 and the head ends
-/// there.
-template <int kVectors>
-void scan_channels(const ScanRun& run, int64_t begin, int64_t count, const ScanSteps& steps, int64_t p,
-                   int64_t n) {
-  for (int64_t t = 0; t < count; ++t) {
-    const int64_t row = begin + t;
-    const float* b = run.b + row * run.xbc_stride;
-    const float* c = run.c + row * run.xbc_stride;
-    const Floats decay = broadcast(steps.decay[t]);
-    Floats x[kVectors], dt_x[kVectors], y[kVectors] = {};
-    for (int v = 0; v < kVectors; ++v) {
-      x[v] = load_some(run.x + row * run.xbc_stride + p + v * kLanes, n);
-      dt_x[v] = x[v] * steps.dt[t];
-    }
-    float* state = run.state + p;
-    for (int64_t i = 0; i < run.state_size; ++i, state += run.head_dim) {
-      const Floats b_i = broadcast(b[i]), c_i = broadcast(c[i]);
+void begin_head(const ScanRun& run, int64_t head, ScanChunk& chunk) {
+  for (int64_t t = 0; t < kScanTokens; ++t)
+    chunk.dt[t] =
+        t < chunk.count ? run.dt_raw[(chunk.begin + t) * run.dt_stride + head] + run.dt_bias[head] : 0.0f;
+  const Floats a = -exp(broadcast(run.a_log[head]));
+  for (int64_t t = 0; t < chunk.count; t += kLanes) {
+    const Floats dt =
+        larger(broadcast(run.dt_min), smaller(broadcast(run.dt_max), softplus(load(chunk.dt + t))));
+    store(chunk.dt + t, dt);
+    store(chunk.decay + t, exp(dt * a));
+  }
+  for (int64_t t = 0; t < chunk.count; ++t) {
+    const float* x = run.x + (chunk.begin + t) * run.xbc_stride + head * run.head_dim;
+    for_each_vector(run.head_dim, [&](int64_t p, int64_t n) {
+      store(chunk.dt_x + t * chunk.width + p, load_some(x + p, n) * chunk.dt[t]);
+      store(chunk.y + t * chunk.width + p, Floats{});
+    });
+  }
+}
+
+/// kRows rows of state, from row r of a group of kStateRows on, times kVectors vectors of channels from p on;
+/// n < kLanes channels if kVectors is 1 and the head ends there.
+template <int kRows, int kVectors>
+void scan_tile(const ScanChunk& chunk, const float* b_c, int64_t p, int64_t n, int64_t head_dim,
+               float* state) {
+  Floats s[kRows][kVectors];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) s[r][v] = load_some(state + r * head_dim + v * kLanes, n);
+  const float* dt_x = chunk.dt_x + p;
+  float* out = chunk.y + p;
+  for (int64_t t = 0; t < chunk.count; ++t) {
+    const Floats decay = broadcast(chunk.decay[t]);
+    Floats x[kVectors], y[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) x[v] = load(dt_x + v * kLanes);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) y[v] = load(out + v * kLanes);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        const Floats s = multiply_add(b_i, dt_x[v], decay * load_some(state + v * kLanes, n));
-        store_some(state + v * kLanes, n, s);
-        y[v] = multiply_add(s, c_i, y[v]);
+        s[r][v] = multiply_add(broadcast(b_c[r]), x[v], decay * s[r][v]);
+        y[v] = multiply_add(s[r][v], broadcast(b_c[kStateRows + r]), y[v]);
       }
-    }
-    for (int v = 0; v < kVectors; ++v)
-      store_some(run.y + row * run.y_stride + p + v * kLanes, n, multiply_add(broadcast(run.d), x[v], y[v]));
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) store(out + v * kLanes, y[v]);
+    b_c += 2 * kStateRows;
+    dt_x += chunk.width;
+    out += chunk.width;
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) store_some(state + r * head_dim + v * kLanes, n, s[r][v]);
+}
+
+template <int kRows>
+void scan_rows(const ScanChunk& chunk, const float* b_c, int64_t head_dim, float* state) {
+  int64_t p = 0;
+  for (; p + kStateVectors * kLanes <= head_dim; p += kStateVectors * kLanes)
+    scan_tile<kRows, kStateVectors>(chunk, b_c, p, kLanes, head_dim, state + p);
+  for (; p < head_dim; p += kLanes)
+    scan_tile<kRows, 1>(chunk, b_c, p, head_dim - p < kLanes ? head_dim - p : kLanes, head_dim, state + p);
+}
+
+void scan_head(const ScanRun& run, int64_t head, ScanChunk& chunk) {
+  begin_head(run, head, chunk);
+  float* state = run.state + head * run.state_size * run.head_dim;
+  int64_t i = 0;
+  for (; i + kStateRows <= run.state_size; i += kStateRows)
+    scan_rows<kStateRows>(chunk, chunk.b_c + i * 2 * chunk.count, run.head_dim, state + i * run.head_dim);
+  for (int64_t r = 0; i + r < run.state_size; ++r)
+    scan_rows<1>(chunk, chunk.b_c + i * 2 * chunk.count + r, run.head_dim, state + (i + r) * run.head_dim);
+  for (int64_t t = 0; t < chunk.count; ++t) {
+    const int64_t row = chunk.begin + t;
+    const float* x = run.x + row * run.xbc_stride + head * run.head_dim;
+    float* y = run.y + row * run.y_stride + head * run.head_dim;
+    for_each_vector(run.head_dim, [&](int64_t p, int64_t n) {
+      store_some(
+          y + p, n,
+          multiply_add(broadcast(run.d[head]), load_some(x + p, n), load(chunk.y + t * chunk.width + p)));
+    });
   }
 }
 
 void selective_scan_run(const ScanRun& run) {
-  ScanSteps steps;
-  for (int64_t begin = 0; begin < run.rows; begin += kScanTokens) {
-    const int64_t count = run.rows - begin < kScanTokens ? run.rows - begin : kScanTokens;
-    scan_steps(run, begin, count, steps);
-    int64_t p = 0;
-    for (; p + 4 * kLanes <= run.head_dim; p += 4 * kLanes)
-      scan_channels<4>(run, begin, count, steps, p, kLanes);
-    for (; p + kLanes <= run.head_dim; p += kLanes) scan_channels<1>(run, begin, count, steps, p, kLanes);
-    if (p < run.head_dim) scan_channels<1>(run, begin, count, steps, p, run.head_dim - p);
+  ScanChunk chunk;
+  chunk.width = (run.head_dim + kLanes - 1) / kLanes * kLanes;
+  chunk.dt_x = run.scratch;
+  chunk.y = chunk.dt_x + kScanTokens * chunk.width;
+  chunk.b_c = chunk.y + kScanTokens * chunk.width;
+  for (chunk.begin = 0; chunk.begin < run.rows; chunk.begin += kScanTokens) {
+    chunk.count = run.rows - chunk.begin < kScanTokens ? run.rows - chunk.begin : kScanTokens;
+    gather_b_c(run, chunk);
+    for (int64_t head = 0; head < run.heads; ++head) scan_head(run, head, chunk);
   }
 }
 

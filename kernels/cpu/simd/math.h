@@ -8,6 +8,17 @@
 namespace nemo::kernels {
 namespace {
 
+/// e^r for |r| <= ln2 / 2 or little more.
+NEMO_INLINE Floats exp_reduced(Floats r) {
+  Floats p = broadcast(1.9875691500e-4f);
+  p = multiply_add(p, r, broadcast(1.3981999507e-3f));
+  p = multiply_add(p, r, broadcast(8.3334519073e-3f));
+  p = multiply_add(p, r, broadcast(4.1665795894e-2f));
+  p = multiply_add(p, r, broadcast(1.6666665459e-1f));
+  p = multiply_add(p, r, broadcast(5.0000001201e-1f));
+  return multiply_add(p, r * r, r) + 1.0f;
+}
+
 /// e^x; 0 below -104, infinity above 88.8, subnormal results in between are right; NaN stays.
 NEMO_INLINE Floats exp(Floats x) {
   x = larger(broadcast(-104.0f), smaller(broadcast(89.0f), x));
@@ -18,18 +29,22 @@ NEMO_INLINE Floats exp(Floats x) {
   const Floats whole = shifted - magic;
   Floats r = multiply_add(whole, broadcast(-0.693359375f), x);
   r = multiply_add(whole, broadcast(2.12194440e-4f), r);
-  Floats p = broadcast(1.9875691500e-4f);
-  p = multiply_add(p, r, broadcast(1.3981999507e-3f));
-  p = multiply_add(p, r, broadcast(8.3334519073e-3f));
-  p = multiply_add(p, r, broadcast(4.1665795894e-2f));
-  p = multiply_add(p, r, broadcast(1.6666665459e-1f));
-  p = multiply_add(p, r, broadcast(5.0000001201e-1f));
-  p = multiply_add(p, r * r, r) + 1.0f;
   // Two factors, because 2^n alone may be no normal number.
   const Ints half = n >> 1;
   const Floats first = reinterpret_cast<Floats>((half + 127) << 23);
   const Floats second = reinterpret_cast<Floats>((n - half + 127) << 23);
-  return p * first * second;
+  return exp_reduced(r) * first * second;
+}
+
+/// e^x for x <= 0 (or a little above), for sums of such terms with one that is 1: 0 below -87.7, where exp
+/// still gives numbers too small to count. NaN stays.
+NEMO_INLINE Floats exp_of_nonpositive(Floats x) {
+  x = larger(broadcast(-88.0f), x);
+  // As above, but the low bits hold n + 127, which is 2^n once it is shifted, and 0 for the smallest n.
+  const Floats magic = broadcast(12582912.0f + 127.0f);
+  const Floats shifted = multiply_add(x, broadcast(1.44269504088896341f), magic);
+  const Floats r = multiply_add(shifted - magic, broadcast(-0.69314718056f), x);
+  return exp_reduced(r) * floats_of(bits_of(shifted) << 23);
 }
 
 /// log(1 + f) for f in [sqrt(1/2) - 1, sqrt(2) - 1].

@@ -2,6 +2,8 @@
 // plain pointers; see vector.h for why nothing richer may cross.
 #pragma once
 
+#include <limits>
+
 #include "kernels/context.h"
 #include "kernels/ops/logits.h"
 #include "kernels/weight_format.h"
@@ -47,27 +49,57 @@ struct ConvRun {
   DType dtype = DType::kFloat32;
 };
 
-/// A run of one sequence's rows through one head of the recurrence.
+/// Tokens that pass through a tile of state while it lies in registers.
+inline constexpr int64_t kScanTokens = 32;
+
+/// A run of one sequence's rows through some heads of the recurrence that share B and C.
 struct ScanRun {
-  const float* x = nullptr;  ///< [rows, head_dim], rows xbc_stride apart; likewise b, c [rows, state_size]
-  const float* b = nullptr;
+  const float* x = nullptr;  ///< [rows, heads * head_dim], rows xbc_stride apart
+  const float* b = nullptr;  ///< [rows, state_size] likewise
   const float* c = nullptr;
   int64_t xbc_stride = 0;
-  const float* dt_raw = nullptr;  ///< [rows], dt_stride apart
+  const float* dt_raw = nullptr;  ///< [rows, heads], rows dt_stride apart
   int64_t dt_stride = 0;
-  float* y = nullptr;  ///< [rows, head_dim]
+  float* y = nullptr;  ///< [rows, heads * head_dim]
   int64_t y_stride = 0;
   int64_t rows = 0;
+  int64_t heads = 0;
   int64_t head_dim = 0;
   int64_t state_size = 0;
-  float a_log = 0, d = 0, dt_bias = 0, dt_min = 0, dt_max = 0;
-  float* state = nullptr;  ///< [state_size, head_dim]
+  const float* a_log = nullptr;  ///< [heads]
+  const float* d = nullptr;
+  const float* dt_bias = nullptr;
+  float dt_min = 0, dt_max = 0;
+  float* state = nullptr;    ///< [heads, state_size, head_dim]
+  float* scratch = nullptr;  ///< scratch_floats
+
+  /// For a chunk of tokens: x and y with head_dim in whole vectors of any instruction set, B and C with
+  /// state_size in whole tiles.
+  static int64_t scratch_floats(int64_t head_dim, int64_t state_size) {
+    return 2 * kScanTokens * (head_dim + 15 + state_size + 3);
+  }
 };
 
 /// What the online softmax remembers of one query between pages.
 struct SoftmaxState {
-  float max = 0;
+  float max = -std::numeric_limits<float>::infinity();
   float sum = 0;
+  float shrink = 1;  ///< what the values summed before the last page are still to be multiplied by
+};
+
+/// Some queries of one KV head and a page's values. For bfloat16 the values of two tokens lie interleaved:
+/// [kBlockColumns / 2, head_dim, 2]; for float32 [kBlockColumns, head_dim].
+struct ValueTile {
+  const void* values = nullptr;
+  int64_t visible = 0;  ///< tokens of the page that the queries see
+  int64_t head_dim = 0;
+  const float* weights = nullptr;  ///< [rows, kBlockColumns]
+  const SoftmaxState* states = nullptr;
+  int64_t rows = 0;       ///< <= kTileRows
+  float* sums = nullptr;  ///< [rows, head_dim]
+  /// Keys and values to be read next; they are asked for from memory at the pace at which values are read.
+  const void* next_keys = nullptr;
+  const void* next_values = nullptr;
 };
 
 /// One push of a tree sum's postfix program: weight * input, then `merges` times: the two topmost values are
@@ -106,13 +138,14 @@ struct RowKernels {
   void (*conv_silu)(const ConvRun& run);
   void (*selective_scan)(const ScanRun& run);
 
-  /// scores[0, visible) *= scale, then become weights e^(score - max); returns what the sums so far are to be
-  /// multiplied by.
-  float (*softmax_page)(float* scores, int64_t visible, float scale, SoftmaxState& state);
-  /// sums[i, :] = sums[i, :] * shrink[i] + weights[i, 0 .. visible) V; weights [rows, kBlockColumns], V
-  /// [visible, head_dim].
-  void (*add_values)(DType dtype, const void* values, int64_t visible, int64_t head_dim, const float* weights,
-                     const float* shrink, int64_t rows, float* sums);
+  /// scores [rows, kBlockColumns]: the first `visible` of each row become weights e^(scale * score - max),
+  /// the others 0.
+  void (*softmax_page)(float* scores, int64_t rows, int64_t visible, float scale, SoftmaxState* states);
+  /// sums[i, :] = sums[i, :] * states[i].shrink + weights[i, 0 .. visible) V
+  void (*add_values)(DType dtype, const ValueTile& tile);
+  /// Adds what was seen of a later stretch of the sequence. sums, later_sums [rows, head_dim].
+  void (*merge_stretches)(const SoftmaxState* later, const float* later_sums, int64_t rows, int64_t head_dim,
+                          SoftmaxState* states, float* sums);
 
   /// out[0, n) of one row, n <= kTreeColumns, inputs offset by `column`.
   void (*tree_sum)(const TreeStep* steps, int64_t num_steps, int64_t column, int64_t n, float* out);

@@ -130,19 +130,37 @@ NEMO_INLINE Floats round_to_bf16(Floats v) {
   return floats_of((word & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
 }
 
-/// Halves are folded upon each other: one fixed tree.
-NEMO_INLINE float sum_of_lanes(Floats v) {
-  float lane[kLanes];
-  store(lane, v);
-  for (int width = kLanes / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
-  return lane[0];
+/// Halves are folded upon each other until one lane is left: one fixed tree.
+template <class Combine>
+NEMO_INLINE float fold_lanes(Floats v, Combine combine) {
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+  const __m256 eight = combine(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
+                               __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+#else
+  const __m256 eight = v;
+#endif
+  __m128 four = combine(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  four = combine(four, _mm_movehl_ps(four, four));
+  return combine(four, _mm_movehdup_ps(four))[0];
+#else
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    Floats upper = v;
+    for (int i = 0; i < width; ++i) upper[i] = v[i + width];
+    v = combine(v, upper);
+  }
+  return v[0];
+#endif
 }
 
+NEMO_INLINE float sum_of_lanes(Floats v) {
+  return fold_lanes(
+      v, [](auto a, auto b) __attribute__((always_inline)) { return a + b; });
+}
+/// Of lanes that are not NaN.
 NEMO_INLINE float largest_lane(Floats v) {
-  float largest = v[0];
-  for (int i = 1; i < kLanes; ++i) largest = v[i] > largest ? v[i] : largest;
-  return largest;
+  return fold_lanes(
+      v, [](auto a, auto b) __attribute__((always_inline)) { return a > b ? a : b; });
 }
 
 /// Calls body(column, n) for every vector of a row; n < kLanes for the last one only. An element's bits
