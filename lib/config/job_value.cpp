@@ -45,8 +45,8 @@ std::string range_text(int64_t low, int64_t high) {
 
 }  // namespace
 
-bool JobValue::is_plain(const char* word) const {
-  return node_.kind == YamlNode::Kind::kScalar && !node_.is_quoted && node_.scalar == word;
+bool JobValue::is_word(const char* word) const {
+  return node_.kind == YamlNode::Kind::kScalar && node_.scalar == word;
 }
 
 std::string JobValue::text() const {
@@ -92,8 +92,8 @@ double JobValue::number() const {
 }
 
 bool JobValue::boolean() const {
-  if (is_plain("true") || is_plain("True")) return true;
-  if (is_plain("false") || is_plain("False")) return false;
+  if (!node_.is_quoted && (is_word("true") || is_word("True"))) return true;
+  if (!node_.is_quoted && (is_word("false") || is_word("False"))) return false;
   fail_expected("true or false");
 }
 
@@ -108,7 +108,7 @@ size_t JobValue::one_of(const std::vector<std::string>& words) const {
 }
 
 std::optional<int64_t> JobValue::integer_or_auto(int64_t low, int64_t high) const {
-  if (is_plain("auto")) return std::nullopt;
+  if (is_word("auto")) return std::nullopt;
   const bool is_number = node_.kind == YamlNode::Kind::kScalar && !node_.is_quoted;
   const auto value = is_number ? parse_whole<int64_t>(node_.scalar) : std::nullopt;
   if (!value || *value < low || *value > high) fail_expected("auto or " + range_text(low, high));
@@ -116,7 +116,7 @@ std::optional<int64_t> JobValue::integer_or_auto(int64_t low, int64_t high) cons
 }
 
 std::optional<int64_t> JobValue::size_or_auto() const {
-  if (is_plain("auto")) return std::nullopt;
+  if (is_word("auto")) return std::nullopt;
   const auto bytes = node_.kind == YamlNode::Kind::kScalar ? parse_size(node_.scalar) : std::nullopt;
   if (!bytes || *bytes < kLeastMemoryBytes)
     fail_expected("auto or a size of at least 16MiB with its unit, like 20GiB");
@@ -124,7 +124,7 @@ std::optional<int64_t> JobValue::size_or_auto() const {
 }
 
 std::optional<double> JobValue::duration_or_none() const {
-  if (is_plain("none") || node_.kind == YamlNode::Kind::kNull) return std::nullopt;
+  if (is_word("none") || node_.kind == YamlNode::Kind::kNull) return std::nullopt;
   const auto seconds = node_.kind == YamlNode::Kind::kScalar ? parse_duration(node_.scalar) : std::nullopt;
   if (!seconds || *seconds <= 0 || *seconds > kLongestTimeS) {
     fail_expected("none or a time of at most ten years, like 2h30m or 90s");

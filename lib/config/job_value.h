@@ -37,7 +37,7 @@ class JobValue {
   [[noreturn]] void fail_expected(const std::string& expected) const;
 
  private:
-  bool is_plain(const char* word) const;
+  bool is_word(const char* word) const;  ///< quoted or not
 
   const YamlNode& node_;
   const std::string& key_;

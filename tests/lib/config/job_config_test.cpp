@@ -57,6 +57,18 @@ TEST_F(JobConfigTest, TheDefaultsOfTheTableAreTheDefaults) {
   EXPECT_EQ(given.limits.wait_deadline_s, left_out.limits.wait_deadline_s);
 }
 
+TEST_F(JobConfigTest, QuotesDoNotChangeAWord) {
+  const JobConfig job = load(R"(
+model: {path: m}
+parallel: {pipeline: "auto", threads: 'auto'}
+input: {path: a.jsonl}
+output: {path: out}
+limits: {max_time: "none", memory: "auto"}
+)");
+  EXPECT_FALSE(job.parallel.pipeline || job.parallel.threads || job.limits.memory_bytes ||
+               job.limits.max_time_s);
+}
+
 TEST_F(JobConfigTest, ReadsEveryKey) {
   const JobConfig job = load(R"(
 name: "two words"
