@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the fuzzers and runs every target in turn, so many seconds each (60 if not given):
+# Builds the fuzzers and runs every target, one on each core at a time, so many seconds each (60 if not given):
 #
 #   tests/fuzz/run.sh [seconds-per-target] [target...]
 #
@@ -43,8 +43,6 @@ run_target() { # -> a line of the table; nonzero if something was found
   return $found
 }
 
-failed=0
-for target in "${targets[@]}"; do
-  run_target "$target" || failed=1
-done
-exit $failed
+export -f limits run_target
+export seconds
+printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I{} bash -c 'run_target {}'
