@@ -125,12 +125,25 @@ class QueryBlock {
   int64_t queries() const { return (rows_.end - rows_.begin) * call_.heads_per_kv; }
   int64_t stretches() const { return ceil_div(segment_.position + rows_.end, kStretchTokens); }
 
+  /// The queries as matmul_tile reads them.
+  const std::byte* pack(Buffers& buffers) const {
+    auto* packed = buffers.packed.get<std::byte>(queries() * packed_bytes());
+    auto* rounded = buffers.rounded.get<float>(kTileRows * dim_);
+    for_each_tile(0, queries(), [&](int64_t begin, int64_t end) {
+      for (int64_t q = begin; q < end; ++q)
+        std::copy_n(call_.q.row(row_of(q)) + column_of(q), dim_, rounded + (q - begin) * dim_);
+      const int64_t rows = end - begin;
+      if (call_.context.dtype == DType::kBFloat16) call_.kernels.round_bf16(rounded, rows * dim_);
+      call_.kernels.pack_x(call_.pages.dtype, rounded, dim_, rows, dim_, packed + begin * packed_bytes());
+    });
+    return packed;
+  }
+
   /// What the queries see of one stretch.
-  void visit(int64_t stretch, Buffers& buffers, const Seen& seen) const {
+  void visit(int64_t stretch, const std::byte* packed, Scratch& scratch, const Seen& seen) const {
     std::fill_n(seen.states, queries(), SoftmaxState{});
     std::fill_n(seen.sums, queries() * dim_, 0.0f);
-    const std::byte* packed = pack(buffers);
-    auto* scores = buffers.scores.get<float>(queries() * kKvPageTokens);
+    auto* scores = scratch.get<float>(queries() * kKvPageTokens);
     const int64_t end =
         std::min((stretch + 1) * kStretchPages, ceil_div(segment_.position + rows_.end, kKvPageTokens));
     for (int64_t page = stretch * kStretchPages; page < end; ++page) {
@@ -186,19 +199,6 @@ class QueryBlock {
   int64_t steps() const { return call_.pages.dtype == DType::kFloat32 ? dim_ : ceil_div(dim_, 2); }
   int64_t packed_bytes() const { return steps() * call_.kernels.x_step_bytes(call_.pages.dtype); }
 
-  const std::byte* pack(Buffers& buffers) const {
-    auto* packed = buffers.packed.get<std::byte>(queries() * packed_bytes());
-    auto* rounded = buffers.rounded.get<float>(kTileRows * dim_);
-    for_each_tile(0, queries(), [&](int64_t begin, int64_t end) {
-      for (int64_t q = begin; q < end; ++q)
-        std::copy_n(call_.q.row(row_of(q)) + column_of(q), dim_, rounded + (q - begin) * dim_);
-      const int64_t rows = end - begin;
-      if (call_.context.dtype == DType::kBFloat16) call_.kernels.round_bf16(rounded, rows * dim_);
-      call_.kernels.pack_x(call_.pages.dtype, rounded, dim_, rows, dim_, packed + begin * packed_bytes());
-    });
-    return packed;
-  }
-
   int64_t page_offset(int64_t page) const {
     return head_begin(call_.pages, page_table_[static_cast<size_t>(page)], kv_head_) *
            dtype_bytes(call_.pages.dtype);
@@ -221,10 +221,12 @@ class QueryBlock {
     const float scale = 1.0f / std::sqrt(static_cast<float>(dim_));
     call_.kernels.softmax_page(scores + begin * kKvPageTokens, end - begin, visible, scale,
                                seen.states + begin);
-    const bool last = page + 1 >= ceil_div(segment_.position + rows_.end, kKvPageTokens);
     const std::byte* values = call_.pages.values + page_offset(page);
+    const bool last = page + 1 >= ceil_div(segment_.position + rows_.end, kKvPageTokens);
+    const int64_t to_next = last ? 0 : page_offset(page + 1);
     for_each_tile(begin, end, [&](int64_t first, int64_t tile_end) {
-      const bool ask = first == 0 && !last;  // once a page is enough
+      // Asked for once a page, by different tiles: memory is slower than a tile.
+      const bool ask_keys = !last && first == 0, ask_values = !last && tile_end == queries();
       call_.kernels.add_values(call_.pages.dtype,
                                {.values = values,
                                 .visible = visible,
@@ -233,8 +235,8 @@ class QueryBlock {
                                 .states = seen.states + first,
                                 .rows = tile_end - first,
                                 .sums = seen.sums + first * dim_,
-                                .next_keys = ask ? call_.pages.keys + page_offset(page + 1) : values,
-                                .next_values = ask ? call_.pages.values + page_offset(page + 1) : values});
+                                .next_keys = ask_keys ? call_.pages.keys + to_next : values,
+                                .next_values = ask_values ? call_.pages.values + to_next : values});
     });
   }
 
@@ -258,11 +260,12 @@ void attend_by_blocks(const Call& call, std::span<const QueryBlock> blocks) {
   call.context.threads.run(static_cast<int64_t>(blocks.size()), [&](int64_t i) {
     static thread_local Buffers buffers;
     const QueryBlock& block = blocks[static_cast<size_t>(i)];
+    const std::byte* packed = block.pack(buffers);
     const Seen total = buffers.total.get(block.queries(), call.pages.head_dim);
-    block.visit(0, buffers, total);
+    block.visit(0, packed, buffers.scores, total);
+    const Seen stretch = buffers.stretch.get(block.queries(), call.pages.head_dim);
     for (int64_t s = 1; s < block.stretches(); ++s) {
-      const Seen stretch = buffers.stretch.get(block.queries(), call.pages.head_dim);
-      block.visit(s, buffers, stretch);
+      block.visit(s, packed, buffers.scores, stretch);
       block.merge(s, stretch, total);
     }
     block.write(total);
@@ -288,7 +291,7 @@ void attend_by_stretches(const Call& call, std::span<const QueryBlock> blocks) {
   call.context.threads.run(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
     static thread_local Buffers buffers;
     const Task& task = tasks[static_cast<size_t>(i)];
-    task.block->visit(task.stretch, buffers, seen(task));
+    task.block->visit(task.stretch, task.block->pack(buffers), buffers.scores, seen(task));
   });
   for (size_t i = 0; i < tasks.size(); ++i) {
     const Task& task = tasks[i];

@@ -113,6 +113,40 @@ TEST_P(AttentionTest, PrefillEqualsDecodeToTheBit) {
     }
 }
 
+TEST_P(AttentionTest, StretchesAreMergedAlikeHoweverTheyAreDivided) {
+  // Many rows at once: a thread visits all stretches of a block. One row: threads share its stretches.
+  const int64_t rows = 1100;
+  for (DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    const Matrix input = random_matrix(random_, rows, kSmall.input_cols(), 2.0f);
+    std::vector<int32_t> pages;
+    for (int32_t p = 0; p < 18; ++p) pages.push_back(17 - p);
+    const PageTable table = pages;
+    Matrix whole(rows, kSmall.q_cols()), single(rows, kSmall.q_cols());
+    Cache cache(dtype, kSmall, 18);
+    const Segment all{.row_begin = 0, .row_count = rows};
+    cache.run(context(dtype), {&all, 1}, {&table, 1}, input, whole);
+    for (int64_t i : {0, 510, 511, 512, 513, 575, 576, 1023, 1024, 1099}) {
+      const Segment one{.row_begin = i, .row_count = 1, .position = i};
+      cache.run(context(dtype), {&one, 1}, {&table, 1}, input, single);
+      ASSERT_TRUE(same_bits(single.row(i), whole.row(i), kSmall.q_cols())) << "row " << i;
+    }
+    const auto at = [&](int64_t i, int64_t j) { return double{rounded(dtype, input(i, j))}; };
+    for (int64_t d = 0; d < kSmall.head_dim; ++d) {  // the last row's last head, which reads the last KV head
+      double sum = 0, total = 0;
+      for (int64_t t = 0; t < rows; ++t) {
+        double dot = 0;
+        for (int64_t e = 0; e < kSmall.head_dim; ++e)
+          dot += at(rows - 1, kSmall.q_cols() - kSmall.head_dim + e) *
+                 at(t, kSmall.q_cols() + kSmall.kv_cols() - kSmall.head_dim + e);
+        const double weight = std::exp(dot / std::sqrt(static_cast<double>(kSmall.head_dim)));
+        total += weight;
+        sum += weight * at(t, kSmall.input_cols() - kSmall.head_dim + d);
+      }
+      EXPECT_NEAR(whole(rows - 1, kSmall.q_cols() - kSmall.head_dim + d), sum / total, 1e-5);
+    }
+  }
+}
+
 TEST_P(AttentionTest, ALaterTokenIsNotSeen) {
   // Causal to the bit, also when what comes later is NaN or infinite.
   const int64_t rows = 100;

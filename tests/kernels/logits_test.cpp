@@ -61,6 +61,26 @@ TEST_P(LogitsTest, NanNeverWins) {
   EXPECT_EQ(stats_of({kNan, -kInf}).argmax, 1);
 }
 
+TEST_P(LogitsTest, ANewMaximumInEveryStretch) {
+  std::vector<float> values(50'000);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) * 1e-3f;
+  double sum = 0;
+  for (float value : values) sum += std::exp(double{value} - values.back());
+  const LogitStats rising = stats_of(values);
+  EXPECT_EQ(rising.argmax, 49'999);
+  EXPECT_NEAR(rising.log_sum_exp, values.back() + std::log(sum), 1e-5);
+  values[3] = kNan;
+  EXPECT_TRUE(std::isnan(stats_of(values).log_sum_exp));
+}
+
+TEST_P(LogitsTest, ANanAmongMaskedTokensIsNotForgotten) {
+  std::vector<float> values(3000, -kInf);
+  values[10] = kNan;
+  values[2500] = 1.0f;
+  EXPECT_TRUE(std::isnan(stats_of(values).log_sum_exp));
+  EXPECT_EQ(stats_of(values).argmax, 2500);
+}
+
 TEST_P(LogitsTest, Infinities) {
   EXPECT_EQ(stats_of({-kInf, 1.0f, -kInf}).log_sum_exp, 1.0f);
   EXPECT_EQ(stats_of({-kInf, -kInf}).log_sum_exp, -kInf);

@@ -80,7 +80,7 @@ void add_value_columns(const ValueTile& tile, int64_t column, int64_t n) {
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v)
-        sum[r][v] = multiply_add(broadcast(weights[r * kBlockColumns + i]), value[v], sum[r][v]);
+        accumulate(sum[r][v], broadcast(weights[r * kBlockColumns + i]), value[v]);
   };
   for (int64_t step = tile.visible / Values::kTokens; step > 0; --step) {
     __builtin_prefetch(reinterpret_cast<const char*>(values) + to_next_keys, 0, 2);

@@ -22,15 +22,14 @@ float largest_of(const float* x, int64_t n) {
 }
 
 float sum_of_exp(const float* x, int64_t n, float max) {
-  Floats sum[4] = {};
+  Floats sum = {};
   int64_t i = 0;
-  for (; i + 4 * kLanes <= n; i += 4 * kLanes)
-    for (int j = 0; j < 4; ++j) sum[j] += exp_of_nonpositive(load(x + i + j * kLanes) - max);
-  for_each_vector(n - i, [&](int64_t j, int64_t count) {
-    const Floats e = exp_of_nonpositive(load_some(x + i + j, count) - max);
-    sum[0] += lane_index() < static_cast<int32_t>(count) ? e : Floats{};
-  });
-  return sum_of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
+  for (; i + kLanes <= n; i += kLanes) sum += exp_of_nonpositive(load(x + i) - max);
+  if (i < n) {
+    const Floats e = exp_of_nonpositive(load_first(x + i, n - i) - max);
+    sum += lane_index() < static_cast<int32_t>(n - i) ? e : Floats{};
+  }
+  return sum_of_lanes(sum);
 }
 
 bool has_nan(const float* x, int64_t n) {

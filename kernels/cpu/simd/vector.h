@@ -50,11 +50,24 @@ NEMO_INLINE Words bits_of(Floats v) {
 NEMO_INLINE Floats floats_of(Words v) {
   return reinterpret_cast<Floats>(v);
 }
+/// By name: for constants GCC 12 takes a comparison and a choice.
 NEMO_INLINE Floats larger(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return _mm512_max_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_max_ps(a, b);
+#else
   return a > b ? a : b;
+#endif
 }  // b if either is NaN
 NEMO_INLINE Floats smaller(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(a, b);
+#elif defined(__AVX2__)
+  return _mm256_min_ps(a, b);
+#else
   return a < b ? a : b;
+#endif
 }  // b if either is NaN
 
 NEMO_INLINE Ints lane_index() {
@@ -71,6 +84,15 @@ NEMO_INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
   return _mm256_fmadd_ps(a, b, c);
 #else
   return a * b + c;
+#endif
+}
+
+/// sum += a * b, and the sum stays where it is: GCC 12 otherwise lets sums of a tile that just fills the
+/// registers wander through memory.
+NEMO_INLINE void accumulate(Floats& sum, Floats a, Floats b) {
+  sum = multiply_add(a, b, sum);
+#if defined(__x86_64__)
+  asm("" : "+v"(sum));
 #endif
 }
 
