@@ -73,7 +73,6 @@ CLI::App* add_synth(CLI::App& app, CommandLine& line) {
 CommandLine parse_command_line(int argc, const char* const* argv) {
   CommandLine line;
   bool plan = false;
-  int64_t num_ranks = 0;
   CLI::App app(kAbout, "nemo-dist");
   app.footer("Keys of a job:\n" + describe_job_keys() + "\n" + kFooter);
   app.set_version_flag("--version",
@@ -84,8 +83,7 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
       ->allow_extra_args(false);
   app.add_flag("--fresh", line.fresh, "discard the output of an earlier run instead of resuming it");
   app.add_flag("--plan", plan, "print what would run where, and run nothing");
-  CLI::Option* np = app.add_option("--np", num_ranks, "with --plan: the number of ranks")->type_name("N");
-  app.add_flag("--json", line.json, "with --plan: as JSON");
+  add_plan_options(app, line.plan);
   const CLI::App* inspect = add_inspect(app, line);
   const CLI::App* synth = add_synth(app, line);
 
@@ -103,10 +101,9 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
     return line;
   }
   require(!line.job_path.empty(), "no job given", "nemo-dist --job job.yaml; see nemo-dist --help");
-  require(plan || np->count() == 0, "--np is for --plan", "the number of ranks of a run is mpirun's -np");
-  require(plan || !line.json, "--json is for --plan", "add --plan or drop --json");
-  require(np->count() == 0 || num_ranks >= 1, "--np must be at least 1", "e.g. --np 16");
-  if (np->count() > 0) line.num_ranks = num_ranks;
+  require(plan || line.plan.given.empty(),
+          (line.plan.given.empty() ? "" : line.plan.given.front()) + " is for --plan",
+          "add --plan; the number of ranks of a run is mpirun's -np");
   line.command = plan ? Command::kPlan : Command::kRun;
   return line;
 }

@@ -1,11 +1,10 @@
 // The command line, parsed and checked.
 #pragma once
 
-#include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
+#include "launch/plan_options.h"
 #include "lib/weights/synthetic/synthesize.h"
 
 namespace nemo::launch {
@@ -17,8 +16,7 @@ struct CommandLine {
   std::string job_path;
   std::vector<std::string> overrides;  ///< --set a.b=value, in order
   bool fresh = false;                  ///< --fresh: discard an earlier run's journal and results
-  std::optional<int64_t> num_ranks;    ///< --plan --np N
-  bool json = false;                   ///< --plan --json
+  PlanOptions plan;                    ///< --plan
   std::string checkpoint_path;         ///< inspect CHECKPOINT
   SynthesisOptions synthesis;          ///< synth
 };

@@ -34,6 +34,10 @@ int64_t meminfo_available() {
 
 }  // namespace
 
+int64_t usable_memory(int64_t free_bytes) {
+  return free_bytes / 10 * 9;
+}
+
 int64_t available_memory() {
   int64_t available = meminfo_available();
   constexpr std::array<std::pair<const char*, const char*>, 2> kLimits = {{
@@ -45,7 +49,7 @@ int64_t available_memory() {
     if (!limit) continue;
     available = std::min(available, std::max<int64_t>(0, *limit - cgroup_number(used_path).value_or(0)));
   }
-  return available / 10 * 9;
+  return usable_memory(available);
 }
 
 int64_t available_cores() {
@@ -58,13 +62,17 @@ dist::Machine survey_machine(dist::Communicator& world, const JobConfig& job) {
   const dist::Communicator host = world.split_by_host();
   const int64_t ranks_here = host.size();
   const int64_t memory = job.limits.memory_bytes.value_or(available_memory() / ranks_here);
-  const int64_t cores = std::max<int64_t>(1, available_cores() / ranks_here);
-  const std::array<int64_t, 3> mine = {ranks_here, -memory, -cores};  // negated: the least of all
+  const int64_t cores = available_cores();
+  const int64_t too_few = cores < ranks_here ? cores : 0;
+  const std::array<int64_t, 4> mine = {
+      ranks_here, -memory, -std::max<int64_t>(1, cores / ranks_here),  // negated: the least of all
+      too_few};
   const auto all = world.all_max(mine, "all ranks to tell what their hosts offer");
   return {.num_ranks = world.size(),
           .ranks_per_host = all[0],
           .memory_per_rank = -all[1],
-          .cores_per_rank = -all[2]};
+          .cores_per_rank = -all[2],
+          .oversubscribed_cores = all[3]};
 }
 
 kernels::Isa agree_on_isa(dist::Communicator& world) {

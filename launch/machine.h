@@ -7,8 +7,10 @@
 
 namespace nemo::launch {
 
-/// Bytes of this host that a plan may use: nine tenths of /proc/meminfo's MemAvailable, or of what a cgroup
-/// still allows. KV pages take all that is left, and the system, MPI and the page cache want to live too.
+/// What a plan may use of a host's free bytes: nine tenths. KV pages take all that is left, and the system,
+/// MPI and the page cache want to live too.
+int64_t usable_memory(int64_t free_bytes);
+/// That of this host: of /proc/meminfo's MemAvailable, or of what a cgroup still allows.
 int64_t available_memory();
 /// Cores this process may run on.
 int64_t available_cores();

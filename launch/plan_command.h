@@ -1,4 +1,5 @@
-// `nemo-dist --job J --plan [--np N] [--json]`: needs no MPI and no weights, only the job and config.json.
+// `nemo-dist --job J --plan [--np N[,N...]] [--json] ...`: needs no MPI and no weights, only the job and
+// config.json.
 #pragma once
 
 #include "launch/command_line.h"

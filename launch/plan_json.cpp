@@ -100,7 +100,7 @@ Json considered_json(const dist::Plan& plan) {
 }  // namespace
 
 std::string plan_json(const ModelConfig& model, const JobConfig& job, const dist::Plan& plan,
-                      const dist::Machine& machine) {
+                      const dist::Machine& machine, const Forecast& forecast) {
   Json json;
   json["model"] = model.name;
   json["total_parameters"] = total_parameters(model);
@@ -122,6 +122,7 @@ std::string plan_json(const ModelConfig& model, const JobConfig& job, const dist
                     {"typical_context", plan.typical_context}, {"threads", plan.threads}};
   json["wire_bytes_per_token"] = wire_json(model, job, plan);
   json["estimated_tokens_per_s"] = plan.tokens_per_s;
+  json["prediction"] = forecast_json(forecast);
   json["considered"] = considered_json(plan);
   json["stages"] = stages_json(plan);
   json["experts"] = experts_json(plan);

@@ -1,67 +1,22 @@
 #include "launch/plan_printer.h"
 
 #include <algorithm>
-#include <array>
-#include <cstdarg>
-#include <cstdio>
 #include <vector>
 
-#include "dist/plan/cost_model.h"
 #include "dist/plan/memory.h"
 #include "kernels/ops/attention.h"
 #include "launch/machine.h"
+#include "launch/text_sheet.h"
 #include "lib/config/parameter_count.h"
 
 namespace nemo::launch {
 namespace {
-
-/// printf into a string; the program speaks GCC 12, which has no std::format.
-[[gnu::format(printf, 1, 2)]] std::string text(const char* format, ...) {
-  std::array<char, 256> buffer{};
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(buffer.data(), buffer.size(), format, arguments);
-  va_end(arguments);
-  return buffer.data();
-}
-
-/// 1234567 as "1,234,567".
-std::string grouped(int64_t number) {
-  std::string digits = std::to_string(number);
-  for (auto i = static_cast<int64_t>(digits.size()) - 3; i > 0; i -= 3)
-    digits.insert(static_cast<size_t>(i), 1, ',');
-  return digits;
-}
-
-/// Three digits and the unit in which they are readable; "-" for nothing.
-std::string bytes_text(double bytes) {
-  if (bytes == 0) return "-";
-  constexpr std::array kUnits = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-  size_t unit = 0;
-  while (bytes >= 999.5 && unit + 1 < kUnits.size()) {
-    bytes /= 1024;
-    ++unit;
-  }
-  const int decimals = unit == 0 || bytes >= 99.95 ? 0 : bytes >= 9.995 ? 1 : 2;
-  return text("%.*f %s", decimals, bytes, kUnits[unit]);
-}
-std::string bytes_text(int64_t bytes) {
-  return bytes_text(static_cast<double>(bytes));
-}
-
-std::string plural(int64_t count, const std::string& noun) {
-  return grouped(count) + " " + noun + (count == 1 ? "" : "s");
-}
 
 int64_t total_weight_bytes(const dist::Plan& plan) {
   int64_t bytes = 0;
   for (const dist::StagePlan& stage : plan.stages)
     for (const int64_t lane : stage.weight_bytes) bytes += lane;
   return bytes;
-}
-
-std::string layout_text(const dist::Layout& layout) {
-  return text("%ld x %ld x %ld", layout.replicas, layout.pipeline, layout.expert);
 }
 
 /// "M 7 E 7 * 1".
@@ -87,21 +42,6 @@ std::string experts_text(const ModelConfig& model, const dist::Plan& plan, const
     }
   return most == 0 ? "-" : text("%ld of %ld", most, of);
 }
-
-/// Writes "label         first line" and indents what follows.
-class Sheet {
- public:
-  void entry(const std::string& label, const std::string& line) {
-    result_ += text("%-13s ", label.c_str()) + line + "\n";
-  }
-  void more(const std::string& line) { entry("", line); }
-  void blank() { result_ += "\n"; }
-  void raw(const std::string& line) { result_ += line + "\n"; }
-  std::string take() { return std::move(result_); }
-
- private:
-  std::string result_;
-};
 
 void print_model(Sheet& sheet, const ModelConfig& model, const JobConfig& job, const dist::Plan& plan) {
   const dist::LayerRange all{0, model.num_layers()};
@@ -141,8 +81,9 @@ void print_layout(Sheet& sheet, const dist::Plan& plan) {
 
 void print_machine(Sheet& sheet, const ModelConfig& model, const JobConfig& job, const dist::Plan& plan,
                    const dist::Machine& machine) {
-  const char* source =
-      job.limits.memory_bytes ? "limits.memory" : "what this host has free; set limits.memory for others";
+  const char* source = job.limits.memory_bytes
+                           ? "limits.memory"
+                           : "its share of a host; limits.memory or --host-memory for others";
   sheet.entry("assumed", bytes_text(machine.memory_per_rank) + " a rank (" + source + ")");
   sheet.more(plural(machine.ranks_per_host, "rank") + " a host, " + plural(plan.threads, "thread") +
              " a rank");
@@ -243,16 +184,6 @@ void print_wire(Sheet& sheet, const ModelConfig& model, const JobConfig& job, co
                bytes_text(wire.per_stage_boundary));
 }
 
-void print_speed(Sheet& sheet, const dist::Plan& plan) {
-  const dist::Rates rates;
-  const std::string speed = plan.tokens_per_s < 10 ? text("%.1f", plan.tokens_per_s)
-                                                   : grouped(static_cast<int64_t>(plan.tokens_per_s + 0.5));
-  sheet.entry("speed", text("about %s tokens/s decoded by all ranks, if a core reads %.0f GB/s and computes",
-                            speed.c_str(), rates.core_bytes_per_s / 1e9));
-  sheet.more(text("%.0f GFLOP/s, and a host sends %.1f GB/s: assumed, not measured", rates.core_flops / 1e9,
-                  rates.network_bytes_per_s / 1e9));
-}
-
 void print_shortage(Sheet& sheet, const ModelConfig& model, const JobConfig& job, const dist::Plan& plan,
                     const dist::Machine& machine) {
   const std::string sequences = job.engine.max_sequences
@@ -268,11 +199,20 @@ void print_shortage(Sheet& sheet, const ModelConfig& model, const JobConfig& job
 
 }  // namespace
 
-dist::Machine assume_machine(const JobConfig& job, int64_t num_ranks) {
+dist::Machine assume_machine(const JobConfig& job, const PlanOptions& options, int64_t num_ranks) {
+  const int64_t ranks = options.ranks_per_host;
+  const int64_t cores = options.cores_per_host.value_or(available_cores());
+  const int64_t memory =
+      options.host_memory_bytes ? usable_memory(*options.host_memory_bytes) : available_memory();
   return {.num_ranks = num_ranks,
-          .ranks_per_host = 1,
-          .memory_per_rank = job.limits.memory_bytes ? *job.limits.memory_bytes : available_memory(),
-          .cores_per_rank = available_cores()};
+          .ranks_per_host = ranks,
+          .memory_per_rank = job.limits.memory_bytes.value_or(memory / ranks),
+          .cores_per_rank = std::max<int64_t>(1, cores / ranks),
+          .oversubscribed_cores = cores < ranks ? cores : 0};
+}
+
+std::string layout_text(const dist::Layout& layout) {
+  return text("%ld x %ld x %ld", layout.replicas, layout.pipeline, layout.expert);
 }
 
 int64_t default_num_ranks(const ModelConfig& model, const JobConfig& job, const dist::Machine& machine) {
@@ -283,7 +223,7 @@ int64_t default_num_ranks(const ModelConfig& model, const JobConfig& job, const 
 }
 
 std::string plan_text(const ModelConfig& model, const JobConfig& job, const dist::Plan& plan,
-                      const dist::Machine& machine) {
+                      const dist::Machine& machine, const Forecast& forecast) {
   Sheet sheet;
   sheet.entry("model", model.name + (plan.fits() ? "" : ": DOES NOT FIT on these ranks, see below"));
   print_model(sheet, model, job, plan);
@@ -299,7 +239,7 @@ std::string plan_text(const ModelConfig& model, const JobConfig& job, const dist
     print_shortage(sheet, model, job, plan, machine);
   }
   print_wire(sheet, model, job, plan);
-  if (plan.fits()) print_speed(sheet, plan);
+  if (plan.fits()) print_forecast(sheet, plan, forecast);
   return sheet.take();
 }
 

@@ -1,28 +1,28 @@
-// How long one decode step takes on a stage: bytes over memory bandwidth plus operations over arithmetic rate
-// plus what the exchange of routed tokens waits for. The rates are round numbers for a server of today, not
-// measurements: they decide between layouts and balance stages, and --plan prints them beside every estimate.
+// How long a step takes on a stage, part by part: matrix products at the speed that their number of rows
+// allows, what sequences keep (KV pages, Mamba states), rows touched by norms and activations, starts of
+// kernels, and what messages wait for. The rates are measured or assumed (dist/plan/calibration.h). Layouts
+// are chosen by assumed ones, everywhere and always: a job's layout must not depend on a file of the host it
+// starts on.
 //
 // Only +, -, *, / are used, so that every rank computes the same bits and so chooses the same layout.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
+#include "dist/plan/calibration.h"
 #include "dist/plan/memory.h"
 #include "dist/plan/plan.h"
 #include "lib/config/model_config.h"
 
 namespace nemo::dist {
 
-/// Assumed rates. Per core where named so; a message costs its latency and its bytes.
+/// What a prediction computes with.
 struct Rates {
-  double core_bytes_per_s = 6e9;       ///< memory read by one core while all are busy
-  double core_flops = 30e9;            ///< multiplications and additions in our matrix products
-  double layer_overhead_s = 10e-6;     ///< starting a layer's ops on all threads
-  double host_latency_s = 2e-6;        ///< a message within a host
-  double host_bytes_per_s = 5e9;       ///< of one rank
-  double network_latency_s = 20e-6;    ///< a message between hosts
-  double network_bytes_per_s = 2.5e9;  ///< of one host, shared by its ranks
+  Calibration host = assumed_calibration();
+  /// Between hosts; the bytes are those of one host, shared by its ranks.
+  MessageCost network{.latency_s = 20e-6, .bytes_per_s = 2.5e9};
 };
 
 /// Where a layout's neighbours stand when ranks fill the hosts in order: worst case over the ranks.
@@ -32,46 +32,91 @@ struct Neighbourhood {
 };
 Neighbourhood neighbourhood(const Layout& layout, int64_t ranks_per_host);
 
-/// What a job's steps look like.
+/// What a lane's steps look like.
 struct Workload {
-  double rows_per_step = 1;  ///< decoded tokens of a lane's micro-batch, one per sequence
-  int64_t context = 0;       ///< tokens of a sequence when it ends
+  double sequences_per_step = 1;   ///< that have rows in a step
+  double rows_per_sequence = 1;    ///< 1 when decoding
+  double logit_rows_per_step = 1;  ///< that a token is drawn from; less than 1: not in every step
+  double mean_context = 0;         ///< tokens that a row of attention sees
+
+  double rows() const { return sequences_per_step * rows_per_sequence; }
+  bool is_decode() const { return rows_per_sequence <= 1; }
 };
 
-/// Work of a layer besides its bytes in MemoryModel.
+/// Every sequence of a lane draws its next token, in as many steps as there are stages, or sequences if they
+/// are fewer.
+Workload decode_workload(int64_t num_sequences, int64_t num_stages, double mean_context);
+
+/// Weights of matrices by the format they are kept in, kernels::WeightFormat.
+using WeightsByFormat = std::array<double, kNumWeightFormats>;
+
+/// What a row has to go through in a layer, besides LayerBytes in MemoryModel.
 struct LayerWork {
-  double row_flops = 0;      ///< of one row, everything but routed experts
-  double expert_flops = 0;   ///< of one row through one routed expert
-  double context_flops = 0;  ///< attention, of one row and one token of context
+  WeightsByFormat shared{};  ///< matrices of every row
+  WeightsByFormat expert{};  ///< one routed expert
   double top_k = 0;
+  double num_experts = 0;
+  double elements = 0;        ///< touched by norms, activations and residuals
+  double pair_elements = 0;   ///< the same for each expert a row has chosen
+  double state_elements = 0;  ///< of Mamba
+  double context_flops = 0;   ///< attention, for each token of context
+  double logits = 0;          ///< of the head
+  double num_calls = 0;       ///< kernels started, whatever the number of rows
 };
-/// By layer; one more for the head.
-std::vector<LayerWork> model_work(const ModelConfig& model);
+/// By layer; one more for the head. `dtype`: of matrices that are not quantized.
+std::vector<LayerWork> model_work(const ModelConfig& model, kernels::DType dtype);
+
+/// What a step's time goes into.
+enum class Resource : uint8_t {
+  kWeights,     ///< reading weights from memory
+  kArithmetic,  ///< computing
+  kSequences,   ///< reading and writing KV pages and Mamba states
+  kCalls,       ///< starting kernels
+  kExchange,    ///< routed tokens between lanes
+  kTransfer,    ///< hidden states between stages
+};
+inline constexpr size_t kNumResources = static_cast<size_t>(Resource::kTransfer) + 1;
+
+/// Seconds by resource.
+struct StepTime {
+  std::array<double, kNumResources> seconds{};
+  double& operator[](Resource resource) { return seconds[static_cast<size_t>(resource)]; }
+  double operator[](Resource resource) const { return seconds[static_cast<size_t>(resource)]; }
+  StepTime& operator+=(const StepTime& other);
+  double total() const;
+  Resource largest() const;
+};
 
 class CostModel {
  public:
-  /// Borrows `work` and `memory`. `threads` of a rank really run at once: not more than its cores.
+  /// Borrows `work` and `memory`. `busy_stages` of the layout compute at the same time.
   CostModel(const std::vector<LayerWork>& work, const MemoryModel& memory, const WireBytes& wire,
-            const Layout& layout, const Machine& machine, int64_t threads, const Rates& rates = {});
+            const Layout& layout, const Machine& machine, int64_t threads, double busy_stages,
+            const Rates& rates);
 
-  /// Seconds of one step in each layer, its exchange included; then of norm and head; then of the embedding.
-  std::vector<double> layer_seconds(const Workload& workload) const;
+  /// One step in each layer, its exchange included; then in norm and head; then in the embedding.
+  std::vector<StepTime> layer_times(const Workload& workload) const;
 
-  /// Seconds a step spends on the transfers of a stage to its neighbours.
-  double boundary_seconds(const Workload& workload) const;
+  /// What a step spends on the transfers of a stage to its neighbours.
+  StepTime boundary_time(const Workload& workload) const;
 
  private:
-  double seconds(const LayerBytes& bytes, const LayerWork& work, const Workload& workload) const;
+  StepTime layer_time(const LayerBytes& bytes, const LayerWork& work, const Workload& workload) const;
+  void add_products(const WeightsByFormat& weights, double copies, double rows,
+                    const std::array<ProductCurve, kNumWeightFormats>& curves, StepTime& time) const;
+  void add_experts(const LayerBytes& bytes, const LayerWork& work, double rows, StepTime& time) const;
+  void add_sequences(const LayerBytes& bytes, const LayerWork& work, const Workload& workload,
+                     StepTime& time) const;
+  StepTime head_time(const Workload& workload) const;
   double exchange_seconds(double rows) const;
 
   const std::vector<LayerWork>& work_;
   const MemoryModel& memory_;
   WireBytes wire_;
   Layout layout_;
-  Rates rates_;
-  double bytes_per_s_;
-  double flops_;
-  double network_bytes_per_s_;
+  KernelRates rates_;
+  MessageCost host_;
+  MessageCost network_;  ///< a rank's share
   Neighbourhood neighbours_;
 };
 
@@ -80,12 +125,16 @@ class StageCosts {
  public:
   StageCosts(const CostModel& costs, const Workload& workload);
   double seconds(LayerRange stage) const;
+  StepTime time(LayerRange stage) const;
 
  private:
+  std::vector<StepTime> layers_;
   std::vector<double> before_;  ///< sums over layers [0, i)
-  double head_ = 0;
-  double embedding_ = 0;
-  double boundary_ = 0;
+  StepTime head_, embedding_, boundary_;
 };
+
+/// Steps a second of a lane with that many of them under way: each passes every stage, and a stage does one
+/// at a time.
+double steps_per_second(const std::vector<double>& stage_seconds, double num_in_flight);
 
 }  // namespace nemo::dist

@@ -11,7 +11,6 @@
 namespace nemo::dist {
 namespace {
 
-constexpr int64_t kTypicalPromptTokens = 1024;
 constexpr int64_t kTypicalOutputTokens = 4096;  // most outputs end before a generous max_tokens
 constexpr int64_t kAutoSequences = 256;
 constexpr int64_t kAutoRowsPerMicroBatch = 16;  // what a step of a deep pipeline should have at least
@@ -94,13 +93,17 @@ void check_engine_config(const JobConfig& job) {
               "a step could not take one chunk");
 }
 
+int64_t typical_output_tokens(const JobConfig& job) {
+  return job.task == Task::kGenerate ? std::min(job.sampling.max_tokens, kTypicalOutputTokens) : 0;
+}
+
 SizeRules size_rules(const ModelConfig& model, const JobConfig& job, const Layout& layout,
                      int64_t memory_per_rank) {
-  const int64_t output =
-      job.task == Task::kGenerate ? std::min(job.sampling.max_tokens, kTypicalOutputTokens) : 0;
+  const int64_t output = typical_output_tokens(job);
   SizeRules rules;
   rules.fixed = job.engine;
   rules.context = std::min(model.max_position_embeddings, kTypicalPromptTokens + output);
+  rules.mean_decode_context = static_cast<double>(rules.context - std::min(output, rules.context) / 2);
   rules.max_context = model.max_position_embeddings;
   rules.auto_sequences = std::max(kAutoSequences, kAutoRowsPerMicroBatch * layout.pipeline);
   rules.memory_per_rank = memory_per_rank;

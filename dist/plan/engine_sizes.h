@@ -12,12 +12,17 @@
 
 namespace nemo::dist {
 
+/// Requests as they are where nothing better is known.
+inline constexpr int64_t kTypicalPromptTokens = 1024;
+int64_t typical_output_tokens(const JobConfig& job);
+
 /// What the sizes of a lane's engine must keep to.
 struct SizeRules {
-  EngineConfig fixed;          ///< what the job fixes
-  int64_t context = 0;         ///< tokens of a typical sequence; room for at least one is required
-  int64_t max_context = 0;     ///< tokens of the longest sequence
-  int64_t auto_sequences = 0;  ///< the most slots worth having
+  EngineConfig fixed;              ///< what the job fixes
+  int64_t context = 0;             ///< tokens of a typical sequence; room for at least one is required
+  double mean_decode_context = 0;  ///< tokens before those that a typical sequence draws, on average
+  int64_t max_context = 0;         ///< tokens of the longest sequence
+  int64_t auto_sequences = 0;      ///< the most slots worth having
   int64_t memory_per_rank = 0;
 };
 

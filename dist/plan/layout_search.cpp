@@ -33,7 +33,8 @@ class LayoutEvaluator {
         memory_(memory),
         rules_(size_rules(model, job, layout, machine.memory_per_rank)),
         costs_(layer_work, memory, wire, layout, machine,
-               std::min(threads_per_rank(job, machine), machine.cores_per_rank)),
+               std::min(threads_per_rank(job, machine), machine.cores_per_rank),
+               static_cast<double>(layout.pipeline), Rates{}),
         work_(work) {}
 
   Candidate evaluate() {
@@ -53,8 +54,7 @@ class LayoutEvaluator {
 
  private:
   Workload workload(int64_t num_sequences) const {
-    const double rows = static_cast<double>(num_sequences) / static_cast<double>(layout_.pipeline);
-    return {.rows_per_step = std::max(1.0, rows), .context = rules_.context};
+    return decode_workload(num_sequences, layout_.pipeline, rules_.mean_decode_context);
   }
 
   StageCutProblem problem() const {
@@ -99,20 +99,20 @@ class LayoutEvaluator {
     return candidate;
   }
 
-  /// A pipeline's pace is its slowest stage's; with fewer sequences than stages some always wait.
   void estimate(Candidate& candidate) const {
     const int64_t num_sequences = candidate.sizes.max_sequences;
     const Workload step = workload(num_sequences);
     const StageCosts costs(costs_, step);
-    double slowest = 0;
     for (const LayerRange& stage : candidate.stages) {
       candidate.stage_seconds.push_back(costs.seconds(stage));
-      slowest = std::max(slowest, candidate.stage_seconds.back());
       candidate.peak_bytes = std::max(candidate.peak_bytes, memory_.rank_bytes(stage, candidate.sizes));
     }
-    candidate.rows_per_step = step.rows_per_step;
-    candidate.tokens_per_s = static_cast<double>(layout_.replicas * layout_.expert * num_sequences) /
-                             static_cast<double>(layout_.pipeline) / slowest;
+    candidate.rows_per_step = step.rows();
+    candidate.tokens_per_s =
+        num_sequences == 0
+            ? 0
+            : static_cast<double>(layout_.replicas * layout_.expert) * step.rows() *
+                  steps_per_second(candidate.stage_seconds, static_cast<double>(num_sequences));
   }
 
   const ModelConfig& model_;
@@ -158,7 +158,7 @@ std::vector<Candidate> search_layouts(const ModelConfig& model, const JobConfig&
   NEMO_CHECK(model.num_layers() >= 1, "a model without layers");
   check_engine_config(job);
   check_parallel_config(model, job, machine.num_ranks);
-  const std::vector<LayerWork> layer_work = model_work(model);
+  const std::vector<LayerWork> layer_work = model_work(model, storage_type(job));
   SearchWork spent;
   std::vector<Candidate> candidates;
   std::optional<MemoryModel> memory;

@@ -19,18 +19,36 @@ constexpr int64_t kStreamBuffers = 3;          // residual stream, its norm, the
 constexpr int64_t kPairsPerPortion = 2048;     // lib/model/moe.cpp runs so many (row, expert) pairs at a time
 constexpr int64_t kPairBookkeepingBytes = 36;  // ids, weight, order and tree term of a pair
 
+/// How the files announce that the tensor is stored; of routed experts, how all of them are.
+StoredAs announced_for(const ModelConfig& model, const TensorSpec& spec, int64_t layer_idx) {
+  if (model.announced_quantization.empty()) return StoredAs::kPlain;
+  return announced_storage(
+      model, spec.split == Split::kByExpert ? expert_tensor_name(spec.role, layer_idx, 0) : spec.name);
+}
+
+/// Quantized matrices stay as they are stored.
+kernels::WeightFormat kept_format(StoredAs stored, DType dtype) {
+  return stored == StoredAs::kFp8     ? kernels::WeightFormat::kFp8
+         : stored == StoredAs::kNvfp4 ? kernels::WeightFormat::kNvfp4
+                                      : kernels::weight_format(dtype);
+}
+
+/// How the output head is stored: a tied one is the embedding's matrix once more, packed for products.
+TensorSpec head_tensor(const ModelConfig& model) {
+  return {.role = TensorRole::kLmHead,
+          .name = tensor_name(model.tie_word_embeddings ? TensorRole::kEmbedding : TensorRole::kLmHead, 0),
+          .shape = {model.vocab_size, model.hidden_size}};
+}
+
 /// Matrices are packed in blocks of output columns; vectors, the convolution and the embedding's rows are
-/// not. `stored`: quantized matrices stay as they are stored.
-int64_t bytes_in_memory(const TensorSpec& spec, StoredAs stored, DType dtype) {
-  if (spec.role == TensorRole::kRouter)
-    return PackedMatrix::packed_bytes(DType::kFloat32, spec.shape[0], spec.shape[1]);
-  if (spec.keep == Keep::kFloat32) return spec.num_elements() * kFloatBytes;
+/// not.
+int64_t bytes_in_memory(const ModelConfig& model, const TensorSpec& spec, int64_t layer_idx, DType dtype) {
+  const bool is_router = spec.role == TensorRole::kRouter;
+  if (spec.keep == Keep::kFloat32 && !is_router) return spec.num_elements() * kFloatBytes;
   if (spec.role == TensorRole::kEmbedding) return spec.num_elements() * kernels::dtype_bytes(dtype);
   const size_t rank = spec.shape.size();
-  const kernels::WeightFormat format = stored == StoredAs::kFp8     ? kernels::WeightFormat::kFp8
-                                       : stored == StoredAs::kNvfp4 ? kernels::WeightFormat::kNvfp4
-                                                                    : kernels::weight_format(dtype);
-  return PackedMatrix::packed_bytes(format, spec.shape[rank - 2], spec.shape[rank - 1]);
+  return PackedMatrix::packed_bytes(format_in_memory(model, spec, layer_idx, dtype), spec.shape[rank - 2],
+                                    spec.shape[rank - 1]);
 }
 
 /// The most subtree roots a block of experts can give back for one row.
@@ -87,18 +105,11 @@ Scratch layer_scratch(const ModelConfig& model, const LayerConfig& layer, DType 
   return {};
 }
 
-/// How the files announce that the tensor is stored; of routed experts, how all of them are.
-StoredAs announced_for(const ModelConfig& model, const TensorSpec& spec, int64_t layer_idx) {
-  if (model.announced_quantization.empty()) return StoredAs::kPlain;
-  return announced_storage(
-      model, spec.split == Split::kByExpert ? expert_tensor_name(spec.role, layer_idx, 0) : spec.name);
-}
-
 void set_weight_bytes(const ModelConfig& model, int64_t layer_idx, DType dtype, LayerBytes& bytes) {
   bytes.shared_weights = bytes.expert_weights = 0;
   for (const TensorSpec& spec : layer_tensors(model, layer_idx))
     (spec.split == Split::kByExpert ? bytes.expert_weights : bytes.shared_weights) +=
-        bytes_in_memory(spec, announced_for(model, spec, layer_idx), dtype);
+        bytes_in_memory(model, spec, layer_idx, dtype);
 }
 
 LayerBytes layer_bytes(const ModelConfig& model, int64_t layer_idx, DType dtype, int64_t num_lanes) {
@@ -128,6 +139,16 @@ DType storage_type(const JobConfig& job) {
   return job.dtype == ActivationType::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
 }
 
+kernels::WeightFormat format_in_memory(const ModelConfig& model, const TensorSpec& spec, int64_t layer_idx,
+                                       DType dtype) {
+  if (spec.role == TensorRole::kRouter) return kernels::WeightFormat::kFloat32;
+  return kept_format(announced_for(model, spec, layer_idx), dtype);
+}
+
+kernels::WeightFormat head_format_in_memory(const ModelConfig& model, DType dtype) {
+  return format_in_memory(model, head_tensor(model), 0, dtype);
+}
+
 bool is_same_shape(const LayerConfig& a, const LayerConfig& b) {
   return a.kind == b.kind && a.intermediate_size == b.intermediate_size &&
          a.n_routed_experts == b.n_routed_experts && a.num_experts_per_tok == b.num_experts_per_tok &&
@@ -148,12 +169,8 @@ MemoryModel::MemoryModel(const ModelConfig& model, DType dtype, int64_t num_lane
   add_layers(model);
   for (const TensorSpec& spec : outer_tensors(model))
     (spec.split == Split::kFirstStage ? embedding_bytes_ : head_bytes_) +=
-        bytes_in_memory(spec, announced_for(model, spec, 0), dtype);
-  // A tied head is the embedding's matrix once more, packed for products.
-  if (model.tie_word_embeddings)
-    head_bytes_ +=
-        bytes_in_memory({.role = TensorRole::kLmHead, .shape = {model.vocab_size, model.hidden_size}},
-                        announced_storage(model, tensor_name(TensorRole::kEmbedding, 0)), dtype);
+        bytes_in_memory(model, spec, 0, dtype);
+  if (model.tie_word_embeddings) head_bytes_ += bytes_in_memory(model, head_tensor(model), 0, dtype);
 
   for (auto* sums : {&shared_before_, &heaviest_before_, &state_before_, &kv_before_}) sums->push_back(0);
   for (const LayerBytes& layer : layers_) {

@@ -6,14 +6,21 @@
 #include <vector>
 
 #include "dist/plan/plan.h"
-#include "kernels/types.h"
+#include "kernels/weight_format.h"
 #include "lib/config/job_config.h"
 #include "lib/config/model_config.h"
+#include "lib/weights/tensor_names.h"
 
 namespace nemo::dist {
 
 /// What the job stores and sends: weights, KV pages, rows on the wire.
 kernels::DType storage_type(const JobConfig& job);
+
+/// The format a matrix of layer `layer_idx` is kept in, as far as the files announce it.
+kernels::WeightFormat format_in_memory(const ModelConfig& model, const TensorSpec& spec, int64_t layer_idx,
+                                       kernels::DType dtype);
+/// The same of the output head, tied or not.
+kernels::WeightFormat head_format_in_memory(const ModelConfig& model, kernels::DType dtype);
 
 /// True if two layers of a model have the same tensors and the same work. A model has a handful of different
 /// layers.

@@ -93,9 +93,14 @@ struct Plan {
 /// What the machine offers: given by MPI at run time, assumed by --plan.
 struct Machine {
   int64_t num_ranks = 1;
-  int64_t ranks_per_host = 1;   ///< the most on any host
-  int64_t memory_per_rank = 0;  ///< bytes usable by one rank
-  int64_t cores_per_rank = 1;   ///< at least 1
+  int64_t ranks_per_host = 1;        ///< the most on any host
+  int64_t memory_per_rank = 0;       ///< bytes usable by one rank
+  int64_t cores_per_rank = 1;        ///< at least 1, so more ranks than cores share what is there
+  int64_t oversubscribed_cores = 0;  ///< of a host with fewer cores than ranks; 0 = there are enough
+
+  int64_t cores_per_host() const {
+    return oversubscribed_cores > 0 ? oversubscribed_cores : cores_per_rank * ranks_per_host;
+  }
 };
 
 /// The best plan for this machine, honouring what the job fixes. Throws Error(kBadJob) for an impossible

@@ -1,4 +1,4 @@
-// Sizes and durations as people write them. Internal to lib/config.
+// Sizes and durations as people write them.
 #pragma once
 
 #include <cstdint>

@@ -1,24 +1,69 @@
-// nemo-bench: the machine's ceilings, then every kernel as a fraction of the floor they imply: the longer of
-// the time its bytes take at the measured bandwidth and the time its operations take at the measured peak.
-// One run, nothing asserted.
+// nemo-bench: the machine's ceilings, then every kernel (or a whole model) as a fraction of the floor they
+// imply: the longer of the time its bytes take at the measured bandwidth and the time its operations take at
+// the measured peak. One run, nothing asserted.
 //
-//   nemo-bench [--json] [--threads N]
-#include <sys/utsname.h>
-
+//   nemo-bench [--json] [--threads N]                         kernels
+//   nemo-bench [--json] [--threads N] --model CHECKPOINT      a whole model
+//   mpirun -np 2 nemo-bench --calibrate FILE                  the rates that nemo-dist --plan --calibration
+//   reads
+#include <charconv>
 #include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 
+#include "dist/comm/mpi_session.h"
+#include "dist/plan/calibration_file.h"
+#include "tests/bench/calibration.h"
 #include "tests/bench/cases.h"
 #include "tests/bench/ceilings.h"
+#include "tests/bench/shares.h"
 #include "tests/bench/stopwatch.h"
+#include "tests/bench/whole_model.h"
 
 namespace nemo::bench {
 namespace {
+
+struct Options {
+  bool json = false;
+  int threads = 0;  ///< 0 = once with one, once with all
+  std::string model_path;
+  std::string calibration_path;
+};
+
+int all_threads() {
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+Options parse(int argc, char** argv) {
+  Options options;
+  const auto value = [&](int& i) -> std::string {
+    if (++i == argc) throw Error(argv[i - 1], "needs a value", "see the head of tests/bench/nemo_bench.cpp");
+    return argv[i];
+  };
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == "--json") {
+      options.json = true;
+    } else if (argument == "--threads") {
+      const std::string text = value(i);
+      const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), options.threads);
+      if (code != std::errc() || end != text.data() + text.size() || options.threads < 1 ||
+          options.threads > 4096)
+        throw Error("--threads", "must be a number of threads, not " + text, "");
+    } else if (argument == "--model") {
+      options.model_path = value(i);
+    } else if (argument == "--calibrate") {
+      options.calibration_path = value(i);
+    } else {
+      throw Error(argument, "is unknown",
+                  "usage: nemo-bench [--json] [--threads N] [--model CHECKPOINT | --calibrate FILE]");
+    }
+  }
+  return options;
+}
 
 std::string processor() {
   std::ifstream file("/proc/cpuinfo");
@@ -33,7 +78,40 @@ double floor_seconds(const Case& entry, const Ceilings& ceilings) {
       entry.bf16_flops / ceilings.bfloat16_flops_per_s + entry.float32_flops / ceilings.float32_flops_per_s);
 }
 
-nlohmann::json measure(int num_threads) {
+nlohmann::json kernel_rows(const kernels::Context& context, const Ceilings& ceilings) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const Case& entry : all_cases()) {
+    const double seconds = median_seconds(0.4, [&] { entry.run(context); });
+    rows.push_back({{"name", entry.name},
+                    {"microseconds", seconds * 1e6},
+                    {"gb_per_s", entry.bytes / seconds / 1e9},
+                    {"gflops", (entry.bf16_flops + entry.float32_flops) / seconds / 1e9},
+                    {"fraction_of_floor", floor_seconds(entry, ceilings) / seconds}});
+  }
+  return rows;
+}
+
+nlohmann::json share_rows(const nlohmann::json& kernels) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const Share& share : shares_of([&](const std::string& name) {
+         for (const auto& row : kernels)
+           if (row["name"] == name) return row["microseconds"].get<double>();
+         throw Error(name, "is no case of the benchmark", "name one of tests/bench/cases.h");
+       }))
+    rows.push_back({{"name", share.name}, {"fraction", share.fraction}, {"goal", share.goal}});
+  return rows;
+}
+
+nlohmann::json model_rows(const std::string& path, kernels::ThreadPool& threads, const Ceilings& ceilings) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const ModelRow& row : measure_model(path, threads, ceilings))
+    rows.push_back({{"name", row.name},
+                    {"tokens_per_s", row.tokens_per_s},
+                    {"fraction_of_floor", row.fraction_of_floor}});
+  return rows;
+}
+
+nlohmann::json measure(int num_threads, const Options& options) {
   kernels::ThreadPool threads(num_threads);
   const kernels::Context context{threads, kernels::detect_isa(), kernels::DType::kBFloat16};
   const Ceilings ceilings = measure_ceilings(threads, context.isa);
@@ -41,15 +119,12 @@ nlohmann::json measure(int num_threads) {
                            {"instruction_set", kernels::isa_name(context.isa)},
                            {"read_gb_per_s", ceilings.read_bytes_per_s / 1e9},
                            {"float32_gflops", ceilings.float32_flops_per_s / 1e9},
-                           {"bfloat16_gflops", ceilings.bfloat16_flops_per_s / 1e9},
-                           {"kernels", nlohmann::json::array()}};
-  for (const Case& entry : all_cases()) {
-    const double seconds = median_seconds(0.4, [&] { entry.run(context); });
-    result["kernels"].push_back({{"name", entry.name},
-                                 {"microseconds", seconds * 1e6},
-                                 {"gb_per_s", entry.bytes / seconds / 1e9},
-                                 {"gflops", (entry.bf16_flops + entry.float32_flops) / seconds / 1e9},
-                                 {"fraction_of_floor", floor_seconds(entry, ceilings) / seconds}});
+                           {"bfloat16_gflops", ceilings.bfloat16_flops_per_s / 1e9}};
+  if (options.model_path.empty()) {
+    result["kernels"] = kernel_rows(context, ceilings);
+    result["shares"] = share_rows(result["kernels"]);
+  } else {
+    result["model"] = model_rows(options.model_path, threads, ceilings);
   }
   return result;
 }
@@ -59,40 +134,74 @@ void print_table(const nlohmann::json& result) {
               result["threads"].get<int>(), result["instruction_set"].get<std::string>().c_str(),
               result["read_gb_per_s"].get<double>(), result["float32_gflops"].get<double>(),
               result["bfloat16_gflops"].get<double>());
-  std::printf("%-44s %12s %8s %9s %9s\n", "kernel", "us", "GB/s", "GFLOP/s", "of floor");
-  for (const auto& kernel : result["kernels"])
+  if (result.contains("kernels"))
+    std::printf("%-44s %12s %8s %9s %9s\n", "kernel", "us", "GB/s", "GFLOP/s", "of floor");
+  for (const auto& kernel : result.value("kernels", nlohmann::json::array()))
     std::printf("%-44s %12.1f %8.1f %9.1f %8.0f%%\n", kernel["name"].get<std::string>().c_str(),
                 kernel["microseconds"].get<double>(), kernel["gb_per_s"].get<double>(),
                 kernel["gflops"].get<double>(), 100 * kernel["fraction_of_floor"].get<double>());
+  for (const auto& share : result.value("shares", nlohmann::json::array()))
+    std::printf("%-66s %8.1f%%  (goal: at most %.0f%%)\n", share["name"].get<std::string>().c_str(),
+                100 * share["fraction"].get<double>(), 100 * share["goal"].get<double>());
+  if (result.contains("model")) std::printf("%-44s %12s %9s\n", "whole model", "tokens/s", "of floor");
+  for (const auto& row : result.value("model", nlohmann::json::array()))
+    std::printf("%-44s %12.1f %8.0f%%\n", row["name"].get<std::string>().c_str(),
+                row["tokens_per_s"].get<double>(), 100 * row["fraction_of_floor"].get<double>());
+}
+
+void report(const Options& options) {
+  nlohmann::json all = {{"processor", processor()}, {"runs", nlohmann::json::array()}};
+  if (!options.model_path.empty()) all["model"] = options.model_path;
+  std::vector<int> counts = {1};
+  if (all_threads() > 1) counts.push_back(all_threads());
+  if (options.threads > 0) counts = {options.threads};
+  if (!options.json) std::cout << processor() << '\n';
+  for (const int threads : counts) {
+    all["runs"].push_back(measure(threads, options));
+    if (!options.json) print_table(all["runs"].back());
+  }
+  if (options.json) std::cout << all.dump(2) << '\n';
+}
+
+/// With one thread, half of them and all: between, the cost model interpolates.
+void calibrate(int argc, char** argv, const std::string& path) {
+  dist::MpiSession session(argc, argv);
+  if (session.world_size() != 2)
+    throw Error("--calibrate", "needs two ranks, to measure messages between them",
+                "mpirun -np 2 nemo-bench --calibrate FILE");
+  dist::Communicator world = dist::Communicator::world(std::chrono::minutes(10));
+  dist::Calibration calibration{.source = path,
+                                .processor = processor(),
+                                .instruction_set = std::string(kernels::isa_name(kernels::detect_isa())),
+                                .runs = {},
+                                .host_message = measure_messages(world)};
+  if (world.rank() == 0) {
+    std::vector<int> counts = {1, all_threads() / 2, all_threads()};
+    std::erase(counts, 0);
+    counts.erase(std::unique(counts.begin(), counts.end()), counts.end());
+    for (const int threads : counts) calibration.runs.push_back(measure_kernels(threads));
+    std::ofstream file(path);
+    file << dist::calibration_json(calibration);
+    if (!file.flush()) throw Error(path, "cannot be written", "");
+  }
+  const int64_t nothing = 0;
+  world.all_max({&nothing, 1}, "rank 0 to measure its kernels");
 }
 
 }  // namespace
 }  // namespace nemo::bench
 
 int main(int argc, char** argv) {
-  bool json = false;
-  int num_threads = 0;
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    if (argument == "--json") {
-      json = true;
-    } else if (argument == "--threads" && i + 1 < argc) {
-      num_threads = std::atoi(argv[++i]);
+  try {
+    const nemo::bench::Options options = nemo::bench::parse(argc, argv);
+    if (options.calibration_path.empty()) {
+      nemo::bench::report(options);
     } else {
-      std::cerr << "usage: nemo-bench [--json] [--threads N]\n";
-      return 2;
+      nemo::bench::calibrate(argc, argv, options.calibration_path);
     }
+    return 0;
+  } catch (const std::exception& error) {
+    std::cerr << "nemo-bench: " << error.what() << '\n';
+    return 2;
   }
-  const int all = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  nlohmann::json report = {{"processor", nemo::bench::processor()}, {"runs", nlohmann::json::array()}};
-  std::vector<int> counts = {1};
-  if (all > 1) counts.push_back(all);
-  if (num_threads > 0) counts = {num_threads};
-  if (!json) std::cout << nemo::bench::processor() << '\n';
-  for (const int threads : counts) {
-    report["runs"].push_back(nemo::bench::measure(threads));
-    if (!json) nemo::bench::print_table(report["runs"].back());
-  }
-  if (json) std::cout << report.dump(2) << '\n';
-  return 0;
 }

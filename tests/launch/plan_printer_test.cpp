@@ -27,6 +27,15 @@ const char* const kPublished[] = {"nemotron-h-4b",
                                   "nemotron-3-ultra-550b-a55b",
                                   "nemotron-ultra-253b"};
 
+using Print = std::string (*)(const ModelConfig&, const JobConfig&, const Plan&, const Machine&,
+                              const Forecast&);
+
+/// What is printed for a plan, with the forecast at assumed rates.
+std::string plan_of(const ModelConfig& model, const JobConfig& job, const Machine& machine, Print print) {
+  const Plan plan = dist::draft_plan(model, job, machine);
+  return print(model, job, plan, machine, make_forecast(model, job, plan, machine, {}, {}));
+}
+
 void expect_contains(const std::string& text, const std::string& part) {
   EXPECT_NE(text.find(part), std::string::npos) << part << "\nin\n" << text;
 }
@@ -37,8 +46,7 @@ TEST(PlanText, NeverWiderThanAHundredColumns) {
       for (const int64_t gib : {4, 40, 400}) {
         const ModelConfig model = published_model(name);
         const Machine machine = machine_of(num_ranks, gib * kGiB);
-        const std::string text =
-            plan_text(model, plain_job(), dist::draft_plan(model, plain_job(), machine), machine);
+        const std::string text = plan_of(model, plain_job(), machine, plan_text);
         std::istringstream lines(text);
         for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100u) << line;
       }
@@ -48,12 +56,12 @@ TEST(PlanText, TellsWhatPeopleAskFor) {
   const ModelConfig model = published_model("nemotron-3-super-120b-a12b");
   const Machine machine = machine_of(16, 24 * kGiB);
   const JobConfig job = plain_job();
-  const std::string text = plan_text(model, job, dist::make_plan(model, job, machine), machine);
+  const std::string text = plan_of(model, job, machine, plan_text);
   for (const char* part :
        {"120,668,707,840", "2,942,325,248 more", "12,233,366,528 a token, output head included",
         "12,770,237,440 with the input embedding too", "16 ranks = 1 replica x 4 stages x 4 expert ranks",
         "lane 3 [384, 512)", "128 of 512", "each of 40 MoE layers", "each of 3 stage borders: 8.00 KiB",
-        "assumed, not measured", "what this host has free"})
+        "assumed, not measured", "limits.memory or --host-memory"})
     expect_contains(text, part);
 }
 
@@ -62,7 +70,7 @@ TEST(PlanText, ShowsAPlanThatDoesNotFitAndWhatWould) {
   JobConfig job = plain_job();
   job.limits.memory_bytes = 16 * kGiB;
   const Machine machine = machine_of(4, 16 * kGiB);
-  const std::string text = plan_text(model, job, dist::draft_plan(model, job, machine), machine);
+  const std::string text = plan_of(model, job, machine, plan_text);
   for (const char* part :
        {"DOES NOT FIT", "[0, 28)", "more than it has", "7 ranks of this memory", "limits.memory"})
     expect_contains(text, part);
@@ -73,7 +81,7 @@ TEST(PlanJson, HasWhatProgramsRead) {
   const JobConfig job = dist::job_with_layout(2, 3, 4);
   const Machine machine = machine_of(24, 40 * kGiB);
   const Plan plan = dist::make_plan(model, job, machine);
-  const auto json = nlohmann::json::parse(plan_json(model, job, plan, machine));
+  const auto json = nlohmann::json::parse(plan_of(model, job, machine, plan_json));
   EXPECT_EQ(json["model"], "nemotron-3-nano-30b-a3b");
   EXPECT_EQ(json["total_parameters"], 31577940288);
   EXPECT_EQ(json["active_parameters"], 3227754816);
@@ -115,8 +123,7 @@ TEST(PlanJson, CountsOfAllPublishedModels) {
         Expected{"nemotron-ultra-253b", 253157007744, 25379561856, 26184868224, 6514833920}}) {
     const ModelConfig model = published_model(expected.name);
     const Machine machine = machine_of(8, 100 * kGiB);
-    const auto json = nlohmann::json::parse(
-        plan_json(model, plain_job(), dist::draft_plan(model, plain_job(), machine), machine));
+    const auto json = nlohmann::json::parse(plan_of(model, plain_job(), machine, plan_json));
     EXPECT_EQ(json["total_parameters"], expected.total) << expected.name;
     EXPECT_EQ(json["active_parameters"], expected.active) << expected.name;
     EXPECT_EQ(json["active_parameters_with_embedding"], expected.active_with_embedding) << expected.name;
@@ -129,8 +136,7 @@ TEST(PlanJson, SaysNullWhereThereIsNothing) {
   model.layers[1].n_routed_experts = 32;
   const JobConfig job = dist::job_with_layout(1, 1, 2);
   const Machine machine = machine_of(2, 1 << 10);
-  const auto json =
-      nlohmann::json::parse(plan_json(model, job, dist::draft_plan(model, job, machine), machine));
+  const auto json = nlohmann::json::parse(plan_of(model, job, machine, plan_json));
   EXPECT_EQ(json["fits"], false);
   EXPECT_TRUE(json["smallest_num_ranks"].is_null());
   EXPECT_TRUE(json["ranks"][0]["experts"].is_null());  // its layers differ
@@ -151,11 +157,11 @@ TEST(DefaultRanks, AreWhatTheJobFixesOrTheFewestThatFit) {
 
 TEST(AssumedMachine, TakesTheJobsLimitOverTheHosts) {
   JobConfig job = plain_job();
-  EXPECT_GT(assume_machine(job, 3).memory_per_rank, 0);
-  EXPECT_GE(assume_machine(job, 3).cores_per_rank, 1);
+  EXPECT_GT(assume_machine(job, {}, 3).memory_per_rank, 0);
+  EXPECT_GE(assume_machine(job, {}, 3).cores_per_rank, 1);
   job.limits.memory_bytes = 12345;
-  EXPECT_EQ(assume_machine(job, 3).memory_per_rank, 12345);
-  EXPECT_EQ(assume_machine(job, 3).num_ranks, 3);
+  EXPECT_EQ(assume_machine(job, {}, 3).memory_per_rank, 12345);
+  EXPECT_EQ(assume_machine(job, {}, 3).num_ranks, 3);
 }
 
 }  // namespace

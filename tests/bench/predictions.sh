@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Predicted against measured: jobs on slices of published models, of true width with random weights, each nearly all
+# prompts or nearly all generation; with 1 to 4 ranks, and on two hosts made of namespaces with a rate between them.
+# Prints predicted, measured and their ratio in tokens a second. Needs 20 GB of memory, 15 GB of disk and, for the hosts,
+# root. Nothing is asserted.
+#
+#   tests/bench/predictions.sh CALIBRATION [REGEX]      cases whose line matches REGEX only
+#
+# CALIBRATION must be this machine's: mpirun -np 2 build/release/bin/nemo-bench --calibrate CALIBRATION
+# NEMO_DIST names the program, NEMO_SLICES the folder of checkpoints (kept, so that a second run does not write them again).
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+# shellcheck source-path=SCRIPTDIR source=../hosts/hosts.sh
+source "$root/tests/hosts/hosts.sh"
+[ $# -ge 1 ] || fail "usage: tests/bench/predictions.sh CALIBRATION [REGEX]"
+enter_private_world "$here/$(basename "${BASH_SOURCE[0]}")" "$(realpath "$1")" "${2:-.}"
+source "$root/launch/environment.sh"
+: "${NEMO_DIST:=$root/build/release/bin/nemo-dist}" "${NEMO_SLICES:=$root/build/slices}"
+export NEMO_PROGRESS=off
+
+# Slices: a few layers of each kind.
+slice() { # name, model, layers, format
+  [ -e "$NEMO_SLICES/$1" ] || "$NEMO_DIST" synth --config "$root/configs/models/$2" --out "$NEMO_SLICES/$1" \
+    --layers "$3" --quant "$4" >/dev/null
+}
+
+# Cases: slice, what, replicas x stages x expert ranks, threads, requests at once in a lane, rate between hosts or -.
+cases='
+nano-bf16    prompts     1x1x1  2  16  -
+nano-bf16    prompts     1x1x1  1  16  -
+nano-bf16    generation  1x1x1  2   1  -
+nano-bf16    generation  1x1x1  2   8  -
+nano-bf16    generation  1x1x1  2  32  -
+nano-bf16    prompts     1x1x2  1  16  -
+nano-bf16    generation  1x1x2  1   8  -
+nano-bf16    prompts     1x2x1  1  16  -
+nano-bf16    generation  1x2x1  1  16  -
+nano-bf16    prompts     1x2x2  1  16  -
+nano-bf16    generation  1x2x2  1  16  -
+super-nvfp4  prompts     1x1x1  2  16  -
+super-nvfp4  generation  1x1x1  2   8  -
+super-nvfp4  generation  1x1x2  1   8  -
+dense-fp8    prompts     1x1x1  2  16  -
+dense-fp8    generation  1x1x1  2   8  -
+dense-fp8    generation  2x1x1  1   8  -
+super-nvfp4  prompts     1x1x2  1  16  100mbit
+super-nvfp4  generation  1x1x2  1  16  20mbit
+nano-bf16    prompts     1x2x1  1  16  20mbit
+'
+
+# write_job <slice> <what> <layout> <threads> <sequences>: into job/; sets np, tokens (those that count) and prompt_tokens.
+write_job() {
+  local replicas stages lanes requests
+  IFS=x read -r replicas stages lanes <<<"$3"
+  np=$((replicas * stages * lanes))
+  requests=$(($5 * replicas * lanes))
+  prompt_tokens=4 output_tokens=64
+  if [ "$2" = prompts ]; then prompt_tokens=256 output_tokens=1; fi
+  tokens=$((requests * (prompt_tokens > output_tokens ? prompt_tokens : output_tokens)))
+  rm -rf job && mkdir job
+  cat >job/job.yaml <<END
+model: {path: $NEMO_SLICES/$1}
+input: {path: prompts.jsonl}
+output: {path: out, formats: [jsonl]}
+parallel: {replicas: $replicas, pipeline: $stages, expert: $lanes, threads: $4}
+sampling: {max_tokens: $output_tokens, ignore_eos: true}
+engine: {max_sequences: $5, max_batch_tokens: 512, prefill_chunk: 256}
+END
+  jq -nc --argjson n "$requests" --argjson k "$prompt_tokens" \
+    'range($n) as $i | {token_ids: [range($k) | ($i * 7919 + . * 104729) % 250 + 10]}' >job/prompts.jsonl
+}
+
+# predicted <ranks of a host> <option...>
+predicted() {
+  local per_host=$1 phase=decode
+  shift
+  [ "$output_tokens" -gt 1 ] || phase=prefill
+  "$NEMO_DIST" --job job/job.yaml --plan --np "$np" --ranks-per-host "$per_host" --prompt-tokens "$prompt_tokens" \
+    --calibration "$calibration" --json "$@" | jq ".prediction.$phase.tokens_per_s"
+}
+
+measured() {
+  ! grep -m 1 '"error":{' job/out/results.jsonl >&2 || fail "a request of the job was not answered"
+  jq --argjson tokens "$tokens" '$tokens / .timings_s.run' job/out/manifest.json
+}
+
+# run_on_hosts <rate>: a rank a host.
+run_on_hosts() {
+  local i hosts=h1:1
+  for i in $(seq 2 "$np"); do hosts+=,h$i:1; done
+  for i in $(seq "$np"); do limit_rate "$i" "$1"; done
+  on_host 1 mpirun --host "$hosts" -np "$np" --mca plm rsh --mca plm_rsh_agent "$shell" \
+    --mca oob_tcp_if_include eth0 --mca btl_tcp_if_include eth0 "$NEMO_DIST" --job job/job.yaml
+}
+
+run_case() {
+  local slice=$1 what=$2 layout=$3 threads=$4 sequences=$5 rate=$6 expected got
+  write_job "$slice" "$what" "$layout" "$threads" "$sequences"
+  if [ "$rate" = - ]; then
+    expected=$(predicted "$np")
+    mpirun -np "$np" "$NEMO_DIST" --job job/job.yaml >job/log 2>&1 </dev/null || fail "$(cat job/log)"
+  else
+    # The two hosts share this machine's cores.
+    expected=$(predicted 1 --host-cores $(($(nproc) / np)) --network "$latency,${rate%mbit}Mbit/s")
+    run_on_hosts "$rate" >job/log 2>&1 </dev/null || fail "$(cat job/log)"
+  fi
+  got=$(measured)
+  printf '%-12s %-11s %-6s %7s %9s %9s %10.1f %10.1f %6.2f\n' "$slice" "$what" "$layout" "$threads" "$sequences" "$rate" \
+    "$expected" "$got" "$(jq -n "$expected / $got")"
+}
+
+calibration=$1
+latency=50us # of the kernel's bridge and TCP, with both ends on this machine
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+mkdir -p "$NEMO_SLICES"
+slice nano-bf16 nemotron-3-nano-30b-a3b 0-1,5 bf16
+slice super-nvfp4 nemotron-3-super-120b-a12b 0-1,7 nvfp4
+slice dense-fp8 nano-9b-v2 0-5,14 fp8
+hosts_by_bridge 2
+shell=$(remote_shell)
+printf '%-12s %-11s %-6s %7s %9s %9s %10s %10s %6s\n' slice what layout threads sequences network predicted measured ratio
+while read -r line; do
+  # shellcheck disable=SC2086  # one argument each
+  [ -z "$line" ] || ! [[ $line =~ $2 ]] || run_case $line
+done <<<"$cases"
