@@ -332,7 +332,8 @@ void paged_attention(const Context& context, std::span<const Segment> segments,
   for (const RowBlock& rows : divide_rows(segments, std::max<int64_t>(1, kTaskQueries / call.heads_per_kv)))
     for (int64_t kv_head = 0; kv_head < pages.num_kv_heads; ++kv_head)
       blocks.emplace_back(call, segments[rows.segment], page_tables[rows.segment], rows, kv_head);
-  if (static_cast<int64_t>(blocks.size()) < 2 * context.threads.num_threads()) {
+  const int threads = context.threads.num_threads();
+  if (threads > 1 && static_cast<int64_t>(blocks.size()) < 2 * threads) {
     attend_by_stretches(call, blocks);
   } else {
     attend_by_blocks(call, blocks);

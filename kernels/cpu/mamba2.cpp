@@ -87,20 +87,19 @@ void selective_scan(const Context& context, std::span<const Segment> segments, T
   NEMO_CHECK(y.rows == xbc.rows && y.cols == shape.inner(), "y is not [rows, inner]");
   for (const auto& per_head : {weights.a_log, weights.d, weights.dt_bias})
     NEMO_CHECK(static_cast<int64_t>(per_head.size()) == heads, "one value per head");
-  // A task gathers B and C once for several heads of a group.
-  constexpr int64_t kTaskHeads = 4;
-  const int64_t heads_per_group = heads / shape.num_groups,
-                tasks_per_group = ceil_div(heads_per_group, kTaskHeads);
-  const int64_t tasks_per_segment = shape.num_groups * tasks_per_group;
+  // A task gathers B and C once for the heads of a group, or for a part of them if there are few groups.
+  const auto groups = static_cast<int64_t>(segments.size()) * shape.num_groups;
+  const int64_t heads_per_group = heads / shape.num_groups;
+  const int64_t parts = std::clamp<int64_t>(
+      ceil_div(4 * context.threads.num_threads(), std::max<int64_t>(1, groups)), 1, heads_per_group);
   const auto selective_scan_run = row_kernels(context.isa).selective_scan;
-  context.threads.run(static_cast<int64_t>(segments.size()) * tasks_per_segment, [&](int64_t task) {
+  context.threads.run(groups * parts, [&](int64_t task) {
     static thread_local Scratch scratch;
-    const Segment& segment = segments[static_cast<size_t>(task / tasks_per_segment)];
+    const Segment& segment = segments[static_cast<size_t>(task / parts / shape.num_groups)];
     if (segment.row_count == 0) return;
-    const int64_t group = task % tasks_per_segment / tasks_per_group;
-    const int64_t begin = task % tasks_per_group * kTaskHeads;  // within the group
-    const int64_t head = group * heads_per_group + begin;
-    const int64_t count = std::min(kTaskHeads, heads_per_group - begin);
+    const int64_t group = task / parts % shape.num_groups, part = task % parts;
+    const int64_t begin = heads_per_group * part / parts, end = heads_per_group * (part + 1) / parts;
+    const int64_t head = group * heads_per_group + begin, count = end - begin;
     const int64_t state_elements = shape.head_dim * shape.state_size;
     float* head_state = state.ssm + (segment.slot * heads + head) * state_elements;
     if (segment.position == 0) std::fill_n(head_state, count * state_elements, 0.0f);

@@ -5,6 +5,7 @@
 #include "kernels/ops/logits.h"
 #include "kernels/ops/mamba2.h"
 #include "kernels/ops/router.h"
+#include "lib/sampling/sampler.h"
 #include "tests/bench/operands.h"
 
 namespace nemo::bench {
@@ -47,6 +48,57 @@ Case scan_case(int64_t sequences, int64_t rows_each) {
             kernels::selective_scan(
                 context, operands->segments, operands->xbc.view(), operands->dt.view(), shape, weights,
                 {.conv = nullptr, .ssm = operands->ssm.data(), .num_slots = sequences}, operands->y.view());
+          }};
+}
+
+Case conv_case(int64_t rows) {
+  const kernels::Mamba2Shape shape{
+      .num_heads = 128, .head_dim = 64, .num_groups = 8, .state_size = 128, .conv_kernel = 4};
+  struct Operands {
+    Matrix u, v, weight, bias, past;
+  };
+  auto operands = std::make_shared<Operands>(
+      Operands{Matrix(rows, shape.conv_dim()), Matrix(rows, shape.conv_dim()),
+               Matrix(shape.conv_dim(), shape.conv_kernel), Matrix(1, shape.conv_dim()),
+               Matrix(shape.conv_kernel - 1, shape.conv_dim())});
+  return {.name = "convolution and silu, " + std::to_string(rows) + " rows of 10240",
+          .bytes = 8.0 * static_cast<double>(rows * shape.conv_dim()),
+          .run = [operands, shape, rows](const Context& context) {
+            const kernels::Segment segment{.row_begin = 0, .row_count = rows, .position = 1};
+            kernels::causal_conv_silu(
+                context, {&segment, 1}, operands->u.view(), shape,
+                {.conv_weight = operands->weight.values, .conv_bias = operands->bias.values},
+                {.conv = operands->past.values.data(), .ssm = nullptr, .num_slots = 1}, operands->v.view());
+          }};
+}
+
+Case gated_norm_case(int64_t rows) {
+  constexpr int64_t kWidth = 8192, kGroups = 8;
+  struct Operands {
+    Matrix x, gate, weight, out;
+  };
+  auto operands = std::make_shared<Operands>(
+      Operands{Matrix(rows, kWidth), Matrix(rows, kWidth), Matrix(1, kWidth), Matrix(rows, kWidth)});
+  return {.name = "gated norm, " + std::to_string(rows) + " rows of 8192",
+          .bytes = 12.0 * static_cast<double>(rows * kWidth),
+          .run = [operands](const Context& context) {
+            kernels::gated_group_rms_norm(context, operands->x.view(), operands->gate.view(),
+                                          operands->weight.values, kGroups, 1e-5f, operands->out.view());
+          }};
+}
+
+Case norm_case(int64_t rows) {
+  constexpr int64_t kWidth = 4096;
+  struct Operands {
+    Matrix x, weight, out;
+  };
+  auto operands =
+      std::make_shared<Operands>(Operands{Matrix(rows, kWidth), Matrix(1, kWidth), Matrix(rows, kWidth)});
+  return {.name = "norm, " + std::to_string(rows) + " rows of 4096",
+          .bytes = 8.0 * static_cast<double>(rows * kWidth),
+          .run = [operands](const Context& context) {
+            kernels::rms_norm(context, operands->x.view(), operands->weight.values, 1e-5f,
+                              operands->out.view());
           }};
 }
 
@@ -124,16 +176,47 @@ Case logits_case(int64_t rows) {
           }};
 }
 
+/// At temperature 1 over the whole vocabulary.
+Case draw_case(int64_t sequences) {
+  struct Operands {
+    Matrix logits;
+    std::vector<kernels::LogitStats> stats;
+    std::vector<Sampler> samplers;
+    int64_t position = 0;
+  };
+  auto operands = std::make_shared<Operands>(Operands{Matrix(sequences, 131072), {}, {}});
+  operands->stats.resize(static_cast<size_t>(sequences));
+  for (int64_t s = 0; s < sequences; ++s)
+    operands->samplers.emplace_back(SamplingKey{.params = {}, .request_hash = static_cast<uint64_t>(s)});
+  return {.name = "logit statistics and draw, " + std::to_string(sequences) + " x 131072",
+          .bytes = 4.0 * static_cast<double>(sequences * 131072),
+          .run = [operands](const Context& context) {
+            const auto logits = operands->logits.view();
+            kernels::logit_stats(context, logits, operands->stats);
+            context.threads.run(logits.rows, [&](int64_t s) {
+              const auto i = static_cast<size_t>(s);
+              operands->samplers[i].sample({logits.row(s), static_cast<size_t>(logits.cols)},
+                                           operands->stats[i], operands->position);
+            });
+            ++operands->position;
+          }};
+}
+
 }  // namespace
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases = matmul_cases();
   cases.push_back(scan_case(1, 128));
   cases.push_back(scan_case(16, 1));
+  cases.push_back(conv_case(128));
+  cases.push_back(gated_norm_case(128));
   cases.push_back(attention_case(16, 1, 4096));
+  cases.push_back(attention_case(1, 1, 32768));
   cases.push_back(attention_case(1, 128, 8192));
+  cases.push_back(norm_case(16));
   cases.push_back(router_case(16));
   cases.push_back(logits_case(16));
+  cases.push_back(draw_case(16));
   return cases;
 }
 

@@ -74,9 +74,9 @@ struct ScanRun {
   float* scratch = nullptr;  ///< scratch_floats
 
   /// For a chunk of tokens: x and y with head_dim in whole vectors of any instruction set, B and C with
-  /// state_size in whole tiles.
+  /// state_size in whole tiles of 4 and a line more for each.
   static int64_t scratch_floats(int64_t head_dim, int64_t state_size) {
-    return 2 * kScanTokens * (head_dim + 15 + state_size + 3);
+    return 2 * kScanTokens * (head_dim + 15) + (state_size + 3) * (2 * kScanTokens + 4);
   }
 };
 
