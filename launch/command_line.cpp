@@ -16,6 +16,7 @@ constexpr const char* kAbout =
     "  mpirun -np 16 nemo-dist --job job.yaml            run a job; the same command again resumes it\n"
     "  nemo-dist --job job.yaml --plan --np 16           what fits where, without MPI and without weights\n"
     "  nemo-dist inspect CHECKPOINT                      what a checkpoint holds\n"
+    "  nemo-dist pack --model FOLDER --out FILE.h5       a checkpoint in one file, ready for the kernels\n"
     "  nemo-dist synth --config FOLDER --out FOLDER      a checkpoint of true widths with random weights\n";
 
 constexpr const char* kFooter =
@@ -31,7 +32,7 @@ void require(bool condition, const std::string& what, const std::string& remedy)
 CLI::App* add_inspect(CLI::App& app, CommandLine& line) {
   CLI::App* inspect = app.add_subcommand("inspect", "print what a checkpoint holds");
   inspect->footer("");
-  inspect->add_option("checkpoint", line.checkpoint_path, "a Hugging Face folder")->required();
+  inspect->add_option("checkpoint", line.checkpoint_path, "a Hugging Face folder or a pack")->required();
   return inspect;
 }
 
@@ -68,6 +69,27 @@ CLI::App* add_synth(CLI::App& app, CommandLine& line) {
   return synth;
 }
 
+CLI::App* add_pack(CLI::App& app, CommandLine& line) {
+  CLI::App* pack = app.add_subcommand(
+      "pack", "write a checkpoint as one HDF5 file in kernel layout, so that loading is reading");
+  pack->footer("model.path of a job may name the pack. Runs on one rank and holds one matrix at a time.");
+  pack->add_option("--model", line.pack.model_path, "the checkpoint, a Hugging Face folder")
+      ->required()
+      ->type_name("FOLDER");
+  pack->add_option("--out", line.pack.out_path, "the pack, e.g. model.h5; must not be there yet")
+      ->required()
+      ->type_name("FILE");
+  pack->add_option_function<std::string>(
+          "--dtype",
+          [&line](const std::string& dtype) {
+            line.pack.dtype = dtype == "float32" ? kernels::DType::kFloat32 : kernels::DType::kBFloat16;
+          },
+          "what unquantized matrices are kept as, model.dtype of the jobs; bfloat16 without it")
+      ->check(CLI::IsMember({"bfloat16", "float32"}))
+      ->type_name("DTYPE");
+  return pack;
+}
+
 }  // namespace
 
 CommandLine parse_command_line(int argc, const char* const* argv) {
@@ -86,6 +108,7 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   add_plan_options(app, line.plan);
   const CLI::App* inspect = add_inspect(app, line);
   const CLI::App* synth = add_synth(app, line);
+  const CLI::App* pack = add_pack(app, line);
 
   try {
     app.parse(argc, argv);
@@ -96,8 +119,10 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   } catch (const CLI::ParseError& error) {
     throw Error("command line", error.what(), "see nemo-dist --help", ErrorKind::kBadJob);
   }
-  if (inspect->parsed() || synth->parsed()) {
-    line.command = inspect->parsed() ? Command::kInspect : Command::kSynth;
+  for (const auto& [parsed, command] :
+       {std::pair(inspect, Command::kInspect), {synth, Command::kSynth}, {pack, Command::kPack}}) {
+    if (!parsed->parsed()) continue;
+    line.command = command;
     return line;
   }
   require(!line.job_path.empty(), "no job given", "nemo-dist --job job.yaml; see nemo-dist --help");

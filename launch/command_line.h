@@ -5,11 +5,19 @@
 #include <vector>
 
 #include "launch/plan_options.h"
+#include "lib/weights/pack/pack_writer.h"
 #include "lib/weights/synthetic/synthesize.h"
 
 namespace nemo::launch {
 
-enum class Command { kRun, kPlan, kInspect, kSynth, kNothing /* --help or --version: printed already */ };
+enum class Command {
+  kRun,
+  kPlan,
+  kInspect,
+  kSynth,
+  kPack,
+  kNothing /* --help or --version: printed already */
+};
 
 struct CommandLine {
   Command command = Command::kRun;
@@ -19,6 +27,7 @@ struct CommandLine {
   PlanOptions plan;                    ///< --plan
   std::string checkpoint_path;         ///< inspect CHECKPOINT
   SynthesisOptions synthesis;          ///< synth
+  PackOptions pack;                    ///< pack
 };
 
 /// Throws Error(kBadJob) saying what is wrong and what to do. --help and --version print to stdout.

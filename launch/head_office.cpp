@@ -44,19 +44,6 @@ std::string reason_text(StopReason reason) {
   return "nothing";
 }
 
-/// What turns text into tokens: the tokenizer, and of the chat templates those that are there.
-std::vector<std::string> tokenizer_files(const std::string& model_path) {
-  namespace fs = std::filesystem;
-  std::vector<std::string> files;
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
-    if (fs::exists(fs::path(model_path) / name)) files.push_back(model_path + "/" + name);
-  const fs::path more = fs::path(model_path) / "additional_chat_templates";
-  if (!fs::is_directory(more)) return files;
-  for (const auto& entry : fs::directory_iterator(more)) files.push_back(entry.path().string());
-  std::ranges::sort(files);
-  return files;
-}
-
 }  // namespace
 
 std::chrono::seconds wait_deadline(const JobConfig& job) {
@@ -92,7 +79,7 @@ PromptSource HeadOffice::open_input() {
 Identity HeadOffice::identity() const {
   return {{"job", facts_.job.canonical_yaml},
           {"model", fingerprint_checkpoint(facts_.job.model_path)},
-          {"tokenizer", fingerprint_files(tokenizer_files(facts_.job.model_path))},
+          {"tokenizer", fingerprint_tokenizer(facts_.job.model_path)},
           {"input", fingerprint_files(expand_input_paths(facts_.job.input_paths))},
           {"instruction set", std::string(kernels::isa_name(facts_.isa))},
           {"dtype", dtype_text(facts_.job.dtype)},

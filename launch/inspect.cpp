@@ -9,6 +9,7 @@
 #include "lib/config/parameter_count.h"
 #include "lib/text/tokenizer.h"
 #include "lib/weights/checkpoint.h"
+#include "lib/weights/model_files.h"
 #include "lib/weights/weight_source.h"
 
 namespace nemo::launch {
@@ -53,7 +54,11 @@ int print_checkpoint(const CommandLine& line) {
             << config.max_position_embeddings << '\n'
             << "parameters: " << count_text(total_parameters(config)) << '\n'
             << "tensors:\n";
-  print_tensors(*open_checkpoint(line.checkpoint_path));
+  if (is_pack(line.checkpoint_path)) {
+    std::cout << "  in one pack, ready for the kernels\n";
+  } else {
+    print_tensors(*open_checkpoint(line.checkpoint_path));
+  }
   Checkpoint::open(line.checkpoint_path, config);
   const Tokenizer tokenizer = Tokenizer::load(line.checkpoint_path);
   std::cout << "tokenizer: " << count_text(tokenizer.vocab_size()) << " tokens, "

@@ -9,6 +9,7 @@
 #include "launch/exit_codes.h"
 #include "launch/inspect.h"
 #include "launch/job_runner.h"
+#include "launch/pack_command.h"
 #include "launch/plan_command.h"
 #include "launch/slurm_check.h"
 #include "launch/stop_signals.h"
@@ -68,6 +69,8 @@ int main(int argc, char** argv) {
         return nemo::launch::print_plan(line);
       case Command::kInspect:
         return nemo::launch::print_checkpoint(line);
+      case Command::kPack:
+        return nemo::launch::pack_checkpoint(line);
       case Command::kSynth:
         return nemo::launch::write_synthetic_checkpoint(line);
       case Command::kRun:

@@ -39,6 +39,8 @@ class PackedMatrix {
     return packed_bytes(weight_format(dtype), n, k);
   }
   const std::byte* data() const { return data_.get(); }
+  /// To be filled with what data() of another matrix of this format, n and k held.
+  std::byte* data() { return data_.get(); }
 
   /// Stores rows [row_begin, row_begin + rows.rows) of W. float input is rounded to this matrix's format,
   /// which is not a quantized one.

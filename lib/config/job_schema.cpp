@@ -61,7 +61,8 @@ constexpr auto kKeys = std::to_array<JobKey>({
      [](Value v, Job job) {
        job.task = v.one_of({"generate", "score"}) == 0 ? Task::kGenerate : Task::kScore;
      }},
-    {"model.path", "folder", "required", "a Hugging Face folder: config.json, tokenizer, safetensors",
+    {"model.path", "folder or file", "required",
+     "a Hugging Face folder: config.json, tokenizer, safetensors; or a pack",
      [](Value v, Job job) { job.model_path = v.text(); }},
     {"model.dtype", "bfloat16 | float32", "bfloat16", "of activations and unquantized weights",
      [](Value v, Job job) {

@@ -11,6 +11,7 @@
 #include "lib/config/model_config_checks.h"
 #include "lib/config/model_config_keys.h"
 #include "lib/config/model_config_layers.h"
+#include "lib/weights/model_files.h"
 
 namespace nemo {
 namespace {
@@ -189,20 +190,24 @@ void read_quantization_config(const ConfigReader& reader, ModelConfig& config) {
 }
 
 /// hf_quant_config.json, which the quantized releases have beside config.json.
-void read_folder_quantization(const std::filesystem::path& path, ModelConfig& config) {
-  if (!std::filesystem::exists(path)) return;
-  const json document = parse_json(read_text_file(path.string(), kMaxConfigBytes), path.string());
-  const ConfigReader reader(document, path.string(), config.warnings);
+void read_folder_quantization(const std::string& model_path, ModelConfig& config) {
+  const auto text = find_model_file(model_path, "hf_quant_config.json", kMaxConfigBytes);
+  if (!text) return;
+  const std::string where = model_file_place(model_path, "hf_quant_config.json");
+  const json document = parse_json(*text, where);
+  const ConfigReader reader(document, where, config.warnings);
   const json* quantization = reader.find("quantization");
   if (quantization == nullptr) return;
-  const ConfigReader inner(*quantization, path.string() + ": quantization", config.warnings);
+  const ConfigReader inner(*quantization, where + ": quantization", config.warnings);
   announce(config, read_quantization(inner, "modelopt"));
 }
 
-void apply_generation_config(const std::filesystem::path& path, ModelConfig& config) {
-  if (!std::filesystem::exists(path)) return;
-  const json document = parse_json(read_text_file(path.string(), kMaxConfigBytes), path.string());
-  const ConfigReader reader(document, path.string(), config.warnings);
+void apply_generation_config(const std::string& model_path, ModelConfig& config) {
+  const auto text = find_model_file(model_path, "generation_config.json", kMaxConfigBytes);
+  if (!text) return;
+  const std::string where = model_file_place(model_path, "generation_config.json");
+  const json document = parse_json(*text, where);
+  const ConfigReader reader(document, where, config.warnings);
   if (const json* eos = reader.find("eos_token_id")) {
     config.eos_token_ids = read_token_ids(reader, "eos_token_id", *eos, config.vocab_size);
   }
@@ -211,6 +216,13 @@ void apply_generation_config(const std::filesystem::path& path, ModelConfig& con
 std::string folder_name(const std::filesystem::path& folder) {
   const auto absolute = std::filesystem::absolute(folder).lexically_normal();
   return absolute.has_filename() ? absolute.filename().string() : absolute.parent_path().filename().string();
+}
+
+/// The folder's, the pack's or the file's; of a config.json its folder's.
+std::string model_name(const std::filesystem::path& path) {
+  if (std::filesystem::is_directory(path)) return folder_name(path);
+  if (path.filename() == "config.json") return folder_name(std::filesystem::absolute(path).parent_path());
+  return path.stem().string();
 }
 
 }  // namespace
@@ -262,18 +274,16 @@ ModelConfig load_model_config(const std::string& path) {
     throw Error(path, "does not exist", "model.path is a Hugging Face folder with a config.json",
                 ErrorKind::kBadJob);
   }
-  const bool is_folder = fs::is_directory(path);
-  const fs::path file = is_folder ? fs::path(path) / "config.json" : fs::path(path);
-  if (!fs::exists(file)) {
+  const bool is_file = !fs::is_directory(path) && !is_pack(path);
+  const auto text =
+      is_file ? read_text_file(path, kMaxConfigBytes) : find_model_file(path, "config.json", kMaxConfigBytes);
+  if (!text)
     throw Error(path, "has no config.json", "model.path is a Hugging Face folder with a config.json");
-  }
-  ModelConfig config = parse_model_config(read_text_file(file.string(), kMaxConfigBytes), file.string());
-  const bool is_config_json = file.filename() == "config.json";
-  config.name = is_config_json ? folder_name(fs::absolute(file).parent_path()) : file.stem().string();
-  if (is_folder) {
-    apply_generation_config(fs::path(path) / "generation_config.json", config);
-    read_folder_quantization(fs::path(path) / "hf_quant_config.json", config);
-  }
+  ModelConfig config = parse_model_config(*text, is_file ? path : model_file_place(path, "config.json"));
+  config.name = model_name(path);
+  if (is_file) return config;
+  apply_generation_config(path, config);
+  read_folder_quantization(path, config);
   return config;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "lib/weights/matrix_loader.h"
 #include "lib/weights/tensor_names.h"
 
 namespace nemo {
@@ -9,10 +10,6 @@ namespace nemo {
 namespace {
 
 using kernels::PackedMatrix;
-using kernels::TensorView;
-
-/// Rows are read and packed in portions of about this size, so that no second copy of a matrix ever exists.
-constexpr int64_t kReadBytes = int64_t{16} << 20;
 
 /// The tensors of one layer by role, read as they are asked for. A role that the layer's table lacks (a bias
 /// that is switched off) reads as empty.
@@ -48,62 +45,6 @@ class LayerReader {
   int64_t layer_idx_;
   kernels::DType dtype_;
 };
-
-template <class T>
-void pack_by_portions(int64_t n, int64_t k, PackedMatrix& packed, auto&& read_rows) {
-  const int64_t rows_per_read = std::clamp<int64_t>(kReadBytes / (k * int64_t{sizeof(T)}), 1, n);
-  std::vector<T> rows(static_cast<size_t>(rows_per_read * k));
-  for (int64_t row = 0; row < n; row += rows_per_read) {
-    const int64_t count = std::min(rows_per_read, n - row);
-    read_rows(row, row + count, rows.data());
-    packed.pack_rows(row, TensorView<const T>(rows.data(), count, k));
-  }
-}
-
-/// A quantized matrix stays as it is stored: its codes are packed, its scale comes along.
-PackedMatrix load_quantized_matrix(const Checkpoint& checkpoint, const std::string& name, int64_t n,
-                                   int64_t k) {
-  const bool is_fp8 = checkpoint.stored_as(name) == StoredAs::kFp8;
-  PackedMatrix packed(is_fp8 ? kernels::WeightFormat::kFp8 : kernels::WeightFormat::kNvfp4, n, k,
-                      checkpoint.scale(name));
-  const int64_t code_bytes = is_fp8 ? k : k / 2, scale_bytes = k / kernels::kNvfp4Block;
-  const int64_t rows_per_read = std::clamp<int64_t>(kReadBytes / code_bytes, 1, n);
-  std::vector<uint8_t> codes(static_cast<size_t>(rows_per_read * code_bytes));
-  std::vector<uint8_t> scales(is_fp8 ? 0 : static_cast<size_t>(rows_per_read * scale_bytes));
-  for (int64_t row = 0; row < n; row += rows_per_read) {
-    const int64_t count = std::min(rows_per_read, n - row);
-    const TensorView<const uint8_t> code_rows(codes.data(), count, code_bytes);
-    const auto bytes = [&](std::vector<uint8_t>& buffer, int64_t row_bytes) {
-      return std::as_writable_bytes(std::span(buffer).first(static_cast<size_t>(count * row_bytes)));
-    };
-    checkpoint.read_rows_codes(name, row, row + count, bytes(codes, code_bytes));
-    if (is_fp8) {
-      packed.pack_fp8_rows(row, code_rows);
-      continue;
-    }
-    checkpoint.read_rows_block_scales(name, row, row + count, bytes(scales, scale_bytes));
-    packed.pack_nvfp4_rows(row, code_rows, {scales.data(), count, scale_bytes});
-  }
-  return packed;
-}
-
-PackedMatrix load_matrix(const Checkpoint& checkpoint, const std::string& name, kernels::DType dtype) {
-  const std::vector<int64_t> shape = checkpoint.shape(name);
-  const int64_t n = shape.at(0), k = shape.at(1);
-  if (checkpoint.stored_as(name) != StoredAs::kPlain) return load_quantized_matrix(checkpoint, name, n, k);
-  PackedMatrix packed(dtype, n, k);
-  if (dtype == kernels::DType::kBFloat16) {
-    pack_by_portions<kernels::bf16>(n, k, packed, [&](int64_t begin, int64_t end, kernels::bf16* out) {
-      checkpoint.read_rows_bf16(name, begin, end,
-                                {reinterpret_cast<uint16_t*>(out), static_cast<size_t>((end - begin) * k)});
-    });
-  } else {
-    pack_by_portions<float>(n, k, packed, [&](int64_t begin, int64_t end, float* out) {
-      checkpoint.read_rows_f32(name, begin, end, {out, static_cast<size_t>((end - begin) * k)});
-    });
-  }
-  return packed;
-}
 
 PackedMatrix LayerReader::matrix(TensorRole role, kernels::DType dtype) const {
   return load_matrix(checkpoint_, tensor_name(role, layer_idx_), dtype);

@@ -65,13 +65,17 @@ Hdf5Quiet::~Hdf5Quiet() {
   H5Eset_auto2(H5E_DEFAULT, print_, data_);
 }
 
-Hdf5File::Hdf5File(std::string path) : path_(std::move(path)) {
+Hdf5File::Hdf5File(std::string path, Hdf5Structures structures) : path_(std::move(path)) {
   const Hdf5Handle creation(check(H5Pcreate(H5P_FILE_CREATE), "cannot create"), H5Pclose);
   check(H5Pset_obj_track_times(creation.get(), false), "cannot create");
   const Hdf5Handle access(check(H5Pcreate(H5P_FILE_ACCESS), "cannot create"), H5Pclose);
   check(H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG), "cannot create");
   // The folder's own lock keeps others away; HDF5's fails on file systems without locks.
   check(H5Pset_file_locking(access.get(), false, true), "cannot create");
+  if (structures == Hdf5Structures::kChecksummed) {
+    check(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V110, H5F_LIBVER_V110), "cannot create");
+    check(H5Pset_alignment(access.get(), 1 << 16, 1 << 12), "cannot create");
+  }
   file_ = Hdf5Handle(
       check(H5Fcreate(path_.c_str(), H5F_ACC_TRUNC, creation.get(), access.get()), "cannot create"),
       H5Fclose);

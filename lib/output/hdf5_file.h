@@ -45,11 +45,15 @@ class Hdf5Quiet {
   void* data_ = nullptr;
 };
 
+/// How a file keeps its own structures: as every version of HDF5 reads them, or with checksums and large data
+/// sets on pages of their own, for HDF5 1.10 and later.
+enum class Hdf5Structures : uint8_t { kOldest, kChecksummed };
+
 /// A file being written. Groups are made as the names of columns ask for them.
 class Hdf5File {
  public:
   /// Replaces a file that is there. Throws Error.
-  explicit Hdf5File(std::string path);
+  explicit Hdf5File(std::string path, Hdf5Structures structures = Hdf5Structures::kOldest);
 
   const std::string& path() const { return path_; }
   hid_t id() const { return file_.get(); }

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -14,6 +12,7 @@
 #include "lib/text/python_child.h"
 #include "lib/text/text_error.h"
 #include "lib/text/utf8.h"
+#include "lib/weights/model_files.h"
 
 namespace nemo {
 namespace {
@@ -21,33 +20,27 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kFileRemedy = "take the file from the checkpoint's source again";
-constexpr uintmax_t kMaxFileBytes = 16U << 20;
+constexpr uint64_t kMaxFileBytes = 16U << 20;
 
 using Templates = std::map<std::string, std::string>;  // by name
 
-std::string read_text(const fs::path& path) {
-  std::error_code error;
-  if (fs::file_size(path, error) > kMaxFileBytes && !error)
-    throw Error(path.string(), "is too large", kFileRemedy);
-  std::ifstream file(path, std::ios::binary);
-  std::string text((std::istreambuf_iterator<char>(file)), {});
-  if (!file) throw Error(path.string(), "cannot be read", "check the file and its permissions");
-  if (find_invalid_utf8(text)) throw Error(path.string(), "is not UTF-8", kFileRemedy);
+std::optional<std::string> find_text(const std::string& model_path, const std::string& name) {
+  auto text = find_model_file(model_path, name, kMaxFileBytes);
+  if (text && find_invalid_utf8(*text))
+    throw Error(model_file_place(model_path, name), "is not UTF-8", kFileRemedy);
   return text;
 }
 
-Templates templates_of_files(const fs::path& folder) {
+Templates templates_of_files(const std::string& model_path) {
   Templates templates;
-  if (fs::exists(folder / "chat_template.jinja"))
-    templates["default"] = read_text(folder / "chat_template.jinja");
-  if (!fs::is_directory(folder / "additional_chat_templates")) return templates;
-  for (const auto& entry : fs::directory_iterator(folder / "additional_chat_templates")) {
-    if (entry.path().extension() != ".jinja") continue;
-    const std::string name = entry.path().stem().string();
+  if (auto text = find_text(model_path, "chat_template.jinja")) templates["default"] = std::move(*text);
+  for (const std::string& file : model_file_names(model_path)) {
+    if (!file.starts_with("additional_chat_templates/") || !file.ends_with(".jinja")) continue;
+    const std::string name = fs::path(file).stem().string();
     // It travels as JSON.
     if (find_invalid_utf8(name))
-      throw Error(entry.path().string(), "has a name that is not UTF-8", kFileRemedy);
-    templates[name] = read_text(entry.path());
+      throw Error(model_file_place(model_path, file), "has a name that is not UTF-8", kFileRemedy);
+    templates[name] = find_text(model_path, file).value();
   }
   return templates;
 }
@@ -77,12 +70,13 @@ nlohmann::json special_variables(const JsonPlace& config) {
   return variables;
 }
 
-nlohmann::json read_config(const fs::path& path) {
-  if (!fs::exists(path)) return nlohmann::json::object();
+nlohmann::json read_config(const std::string& model_path, const std::string& name) {
+  const auto text = find_text(model_path, name);
+  if (!text) return nlohmann::json::object();
   try {
-    return nlohmann::json::parse(read_text(path));
+    return nlohmann::json::parse(*text);
   } catch (const nlohmann::json::exception& error) {
-    throw Error(path.string(), std::string("is not JSON: ") + error.what(), kFileRemedy);
+    throw Error(model_file_place(model_path, name), std::string("is not JSON: ") + error.what(), kFileRemedy);
   }
 }
 
@@ -154,9 +148,8 @@ ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 ChatTemplate::~ChatTemplate() = default;
 
 std::optional<ChatTemplate> ChatTemplate::find(const std::string& folder, ChatOptions options) {
-  const fs::path config_path = fs::path(folder) / "tokenizer_config.json";
-  const nlohmann::json config = read_config(config_path);
-  const std::string config_name = config_path.string();
+  const nlohmann::json config = read_config(folder, "tokenizer_config.json");
+  const std::string config_name = model_file_place(folder, "tokenizer_config.json");
   const JsonPlace place(config, config_name);
   Templates templates = templates_of_files(folder);
   if (!templates.contains("default")) {

@@ -44,8 +44,8 @@ struct ChatOptions {
 class ChatTemplate {
  public:
   /// Reads chat_template.jinja (and additional_chat_templates/*.jinja), or else `chat_template` of
-  /// tokenizer_config.json, one text or a list of named ones. Nothing if the folder has no template. Throws
-  /// Error for files that cannot be read.
+  /// tokenizer_config.json, one text or a list of named ones. Nothing if the folder, or the pack, has no
+  /// template. Throws Error for files that cannot be read.
   static std::optional<ChatTemplate> find(const std::string& folder, ChatOptions options = {});
   /// The same; a folder without a template is an Error.
   static ChatTemplate load(const std::string& folder, ChatOptions options = {});

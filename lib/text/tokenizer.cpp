@@ -15,6 +15,7 @@
 #include "lib/text/token_table.h"
 #include "lib/text/utf8.h"
 #include "lib/text/word_cache.h"
+#include "lib/weights/model_files.h"
 
 namespace nemo {
 namespace {
@@ -115,6 +116,11 @@ Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
 Tokenizer Tokenizer::load(const std::string& path) {
+  if (is_pack(path)) {
+    const auto text = find_model_file(path, "tokenizer.json", kMaxFileBytes);
+    if (!text) throw Error(path, "carries no tokenizer.json", "pack a checkpoint folder that has one");
+    return parse(*text, path + ": tokenizer.json");
+  }
   const bool is_folder = std::filesystem::is_directory(path);
   const std::string file = is_folder ? (std::filesystem::path(path) / "tokenizer.json").string() : path;
   return parse(read_tokenizer_file(file), file);

@@ -20,8 +20,8 @@ enum class SkipSpecialTokens : uint8_t { kNo, kYes };
 /// A move-only value; const members may be called from several threads at once.
 class Tokenizer {
  public:
-  /// `path` is a folder with a tokenizer.json, or the file. Throws Error naming file, place in the file, what
-  /// is wrong and the remedy.
+  /// `path` is a folder with a tokenizer.json, a pack that carries one, or the file. Throws Error naming
+  /// file, place in the file, what is wrong and the remedy.
   static Tokenizer load(const std::string& path);
   /// The same from the file's text; `name` stands for the file in errors.
   static Tokenizer parse(std::string_view json_text, const std::string& name);

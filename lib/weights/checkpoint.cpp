@@ -9,6 +9,8 @@
 #include "kernels/error.h"
 #include "lib/weights/checkpoint_checks.h"
 #include "lib/weights/float_conversion.h"
+#include "lib/weights/model_files.h"
+#include "lib/weights/pack/pack_source.h"
 
 namespace nemo {
 namespace {
@@ -61,8 +63,17 @@ void read_in_pieces(const WeightSource& source, const TensorInfo& tensor, uint64
 
 }  // namespace
 
-Checkpoint Checkpoint::open(const std::string& folder, const ModelConfig& config) {
-  return Checkpoint(open_checkpoint(folder), config, folder);
+Checkpoint Checkpoint::open(const std::string& path, const ModelConfig& config) {
+  if (is_pack(path)) return Checkpoint(path, config);
+  return Checkpoint(open_checkpoint(path), config, path);
+}
+
+Checkpoint::Checkpoint(const std::string& pack, const ModelConfig& config)
+    : where_(pack), tied_embeddings_(config.tie_word_embeddings) {
+  auto source = std::make_unique<PackSource>(pack, config, *readers_);
+  pack_ = source.get();
+  source_ = std::move(source);
+  by_logical_name_ = index_logical_names(*source_);
 }
 
 Checkpoint::Checkpoint(std::unique_ptr<WeightSource> source, const ModelConfig& config,
@@ -107,6 +118,14 @@ Checkpoint::Slice Checkpoint::resolve_rows(std::string_view name, int64_t row_be
   slice.begin_byte +=
       static_cast<uint64_t>(row_begin * row_size * dtype_size(slice.tensor->dtype) / elements_per_byte);
   return slice;
+}
+
+std::optional<kernels::PackedMatrix> Checkpoint::packed_matrix(std::string_view name,
+                                                               kernels::DType dtype) const {
+  if (pack_ == nullptr) return std::nullopt;
+  if (const auto expert = split_expert_name(name))
+    return pack_->read_matrix(expert->stacked, expert->expert_id, dtype);
+  return pack_->read_matrix(name, 0, dtype);
 }
 
 std::vector<int64_t> Checkpoint::shape(std::string_view name) const {

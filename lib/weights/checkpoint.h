@@ -6,23 +6,28 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "kernels/ops/matmul.h"
+#include "kernels/thread_pool.h"
 #include "lib/config/model_config.h"
 #include "lib/weights/tensor_names.h"
 #include "lib/weights/weight_source.h"
 
 namespace nemo {
 
+class PackSource;
+
 class Checkpoint {
  public:
-  /// Opens `folder` and checks all names, shapes and element types against `config`. Reads headers only.
-  /// Throws Error naming file and tensor for all that is missing, misshapen or unknown, and for what is
-  /// quantized otherwise than announced.
-  static Checkpoint open(const std::string& folder, const ModelConfig& config);
+  /// Opens `path`, a Hugging Face folder or a pack, and checks all names, shapes and element types against
+  /// `config`. Reads headers only. Throws Error naming file and tensor for all that is missing, misshapen or
+  /// unknown, and for what is quantized otherwise than announced.
+  static Checkpoint open(const std::string& path, const ModelConfig& config);
 
   /// The same over a source already open. `where` names it in errors.
   Checkpoint(std::unique_ptr<WeightSource> source, const ModelConfig& config, const std::string& where);
@@ -63,6 +68,13 @@ class Checkpoint {
   void read_rows_bf16(std::string_view name, int64_t row_begin, int64_t row_end,
                       std::span<uint16_t> out) const;
 
+  /// The matrix `name` if this is a pack, which holds matrices in kernel layout and gives them in no other
+  /// form; nothing otherwise. Throws Error if the pack was made for another `dtype`, and for damaged bytes.
+  std::optional<kernels::PackedMatrix> packed_matrix(std::string_view name, kernels::DType dtype) const;
+
+  /// Two threads: one thread's copies and conversions do not keep up with a disk.
+  kernels::ThreadPool& readers() const { return *readers_; }
+
   /// Bytes of tensors read so far.
   uint64_t bytes_read() const { return source_->bytes_read(); }
 
@@ -81,7 +93,12 @@ class Checkpoint {
   void dequantize_rows(std::string_view name, int64_t row_begin, int64_t row_end, std::span<float> out) const;
   Slice resolve_rows(std::string_view name, int64_t row_begin, int64_t row_end, size_t num_out) const;
 
+  /// Of a pack.
+  Checkpoint(const std::string& pack, const ModelConfig& config);
+
+  std::unique_ptr<kernels::ThreadPool> readers_ = std::make_unique<kernels::ThreadPool>(2);
   std::unique_ptr<WeightSource> source_;
+  const PackSource* pack_ = nullptr;  ///< source_, if it is one
   std::string where_;
   bool tied_embeddings_ = false;
   std::map<std::string, const TensorInfo*, std::less<>> by_logical_name_;

@@ -23,12 +23,6 @@ std::string list_text(const std::string& label, const std::vector<std::string>& 
   return text;
 }
 
-/// "layers.1.mixer.experts.up_proj" and 7 -> "layers.1.mixer.experts.7.up_proj.weight".
-std::string one_experts_name(const std::string& stacked, int64_t expert) {
-  const size_t cut = stacked.rfind('.');
-  return stacked.substr(0, cut) + "." + std::to_string(expert) + stacked.substr(cut) + ".weight";
-}
-
 /// Compares the tensors there are with those there should be and collects all differences.
 class Comparison {
  public:
@@ -41,9 +35,9 @@ class Comparison {
       return;
     }
     const std::vector<int64_t> shape(spec.shape.begin() + 1, spec.shape.end());
-    const auto first = tensors_.find(one_experts_name(spec.name, 0));
+    const auto first = tensors_.find(expert_tensor_name(spec.name, 0));
     for (int64_t expert = 0; expert < spec.shape[0]; ++expert) {
-      const std::string name = one_experts_name(spec.name, expert);
+      const std::string name = expert_tensor_name(spec.name, expert);
       expect_one(name, shape, true);
       const auto entry = tensors_.find(name);
       if (first != tensors_.end() && entry != tensors_.end())
@@ -157,7 +151,7 @@ void check_announced(const TensorsByName& tensors, const ModelConfig& config) {
     const int64_t num_experts = spec.split == Split::kByExpert ? spec.shape[0] : 1;
     for (int64_t expert = 0; expert < num_experts; ++expert) {
       const std::string name =
-          spec.split == Split::kByExpert ? one_experts_name(spec.name, expert) : spec.name;
+          spec.split == Split::kByExpert ? expert_tensor_name(spec.name, expert) : spec.name;
       auto entry = tensors.find(name);
       if (entry == tensors.end()) entry = tensors.find(spec.name);  // stacked
       if (entry != tensors.end()) check_announced(*entry->second, name, config);

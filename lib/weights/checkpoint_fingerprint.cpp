@@ -7,6 +7,8 @@
 
 #include "kernels/error.h"
 #include "lib/request/fingerprint.h"
+#include "lib/weights/model_files.h"
+#include "lib/weights/pack/pack_file.h"
 
 namespace nemo {
 
@@ -45,10 +47,20 @@ std::string sample_file(const fs::path& path) {
 
 }  // namespace
 
-std::string fingerprint_checkpoint(const std::string& folder) {
-  std::string parts = fingerprint_files({folder + "/config.json"});
-  for (const fs::path& path : weight_files(folder)) parts += sample_file(path);
+std::string fingerprint_checkpoint(const std::string& model_path) {
+  if (is_pack(model_path)) return read_pack_about(model_path).checkpoint;
+  std::string parts = fingerprint_files({model_path + "/config.json"});
+  for (const fs::path& path : weight_files(model_path)) parts += sample_file(path);
   return fingerprint_bytes(parts);
+}
+
+std::string fingerprint_tokenizer(const std::string& model_path) {
+  if (is_pack(model_path)) return read_pack_about(model_path).tokenizer;
+  std::vector<std::string> files;
+  for (const std::string& name : model_file_names(model_path))
+    if (name.starts_with("tokenizer") || name.find("chat_template") != std::string::npos)
+      files.push_back(model_path + "/" + name);
+  return fingerprint_files(files);
 }
 
 }  // namespace nemo

@@ -262,4 +262,10 @@ std::string expert_tensor_name(TensorRole role, int64_t layer_idx, int64_t exper
   return layer_prefix(layer_idx) + "mixer.experts." + std::to_string(expert_id) + matrix;
 }
 
+std::string expert_tensor_name(std::string_view stacked, int64_t expert_id) {
+  const size_t cut = stacked.rfind('.');
+  return std::string(stacked.substr(0, cut)) + "." + std::to_string(expert_id) +
+         std::string(stacked.substr(cut)) + ".weight";
+}
+
 }  // namespace nemo

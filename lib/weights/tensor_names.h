@@ -117,6 +117,9 @@ std::string tensor_name(TensorRole role, int64_t layer_idx);
 /// stacked tensor.
 std::string expert_tensor_name(TensorRole role, int64_t layer_idx, int64_t expert_id);
 
+/// The same from the name of the stacked form: "layers.1.mixer.experts.up_proj".
+std::string expert_tensor_name(std::string_view stacked, int64_t expert_id);
+
 /// A name as it stands in a file, made logical: prefixes `backbone.`, `model.`, `language_model.` removed,
 /// old spellings replaced. Every name maps to something; whether that is a tensor of the model is another
 /// question.

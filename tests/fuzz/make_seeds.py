@@ -2,9 +2,13 @@
 fuzzing and are kept by hand. Run it again after a change of a format: python3 tests/fuzz/make_seeds.py"""
 
 import gzip
+import io
 import json
 import struct
 from pathlib import Path
+
+import h5py
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = ROOT / "tests/fuzz/seeds"
@@ -213,5 +217,21 @@ def journal():
     write("journal", "raw", b" " + header + records)
 
 
-for make in [safetensors, model_config, job_config, tokenizer, chats, input_lines, rank_messages, journal]:
+def pack():
+    about = {"schema": "nemo-dist pack", "version": 1, "dtype": "bfloat16", "layout": "00", "checkpoint": "11",
+             "tokenizer": "22", "files": {"config.json": "{}", "tokenizer.json": "{}"}, "tensors": {
+                 "layers.0.norm.weight": {"form": "float32", "checksums": [2**64 - 1], "scales": [1.0]},
+                 "layers.0.mixer.experts.up_proj": {"form": "packed nvfp4", "checksums": [1, 2], "scales": [0.5, 0.25]}}}
+    write("pack", "about", compact(about))
+    write("pack", "version", compact(about | {"version": 2}))
+    write("pack", "no_tensors", compact({key: value for key, value in about.items() if key != "tensors"}))
+    with io.BytesIO() as memory:
+        with h5py.File(memory, "w", libver=("v110", "v110")) as file:
+            text = b"0000000000000000\n" + compact(about).encode()
+            file["about"] = np.frombuffer(text, np.uint8).reshape(1, -1)
+            file["tensors/layers.0.norm.weight"] = np.zeros((1, 16), np.uint8)
+        write("pack", "wrong_checksum", b"", memory.getvalue())
+
+
+for make in [safetensors, model_config, job_config, tokenizer, chats, input_lines, rank_messages, journal, pack]:
     make()
