@@ -13,17 +13,19 @@
 namespace nemo::kernels {
 namespace {
 
-/// Steps of one weight block (256 bytes each) that many tiles of rows run through before the next ones: they
-/// stay in L2. A sum interrupted there goes on in y, in fp32, and so has the bits of one that is not.
-constexpr int64_t kSegmentSteps = 1024;
 constexpr int64_t kStepBytes = kBlockColumns * 4;
-/// Steps of 2 k of a quantized block that are widened at once, for all tiles: 64 or 128 KiB, which stay in
-/// L2. Fewer would stay in L1, but the sums of a tile go through memory at the end of each piece, which costs
-/// more.
-constexpr int64_t kWidenSteps = 256;
-/// Bytes of weights a task should at least read, and tiles of rows it should at least have if rows are
-/// divided.
-constexpr int64_t kTaskWeightBytes = 128 << 10;
+/// Steps of a block (256 bytes each) that all tiles of rows run through before the next ones: they stay in L1
+/// for a few tiles. Many tiles take them from L2 as fast, and sums are put down and taken up less often.
+constexpr int64_t kShortPiece = 64;
+constexpr int64_t kLongPiece = 512;
+constexpr int64_t kFewTiles = 3;
+/// One row alone waits for memory, which is read fastest in several streams at once, in turns of a few lines.
+constexpr int64_t kStreams = 4;
+constexpr int64_t kStreamPiece = 4;
+/// Bytes of weights a task should have at most and tasks a thread should have at least, or one would wait for
+/// the other; tiles of rows a task should at least have if rows are divided.
+constexpr int64_t kTaskWeightBytes = 2 << 20;
+constexpr int64_t kTasksPerThread = 4;
 constexpr int64_t kTaskTiles = 4;
 
 struct RowTile {
@@ -59,7 +61,7 @@ void Division::divide(std::span<const int64_t> offsets, std::span<const PackedMa
                       int64_t num_threads) {
   tiles.clear();
   groups.clear();
-  int64_t column_tasks = 0;
+  int64_t blocks = 0, block_bytes = 1;
   for (size_t e = 0; e < weights.size(); ++e) {
     const int64_t begin = offsets[e], rows = offsets[e + 1] - begin;
     if (rows == 0 || weights[e].n() == 0) continue;
@@ -68,15 +70,16 @@ void Division::divide(std::span<const int64_t> offsets, std::span<const PackedMa
     for (int64_t t = 0; t < count; ++t)  // tiles of nearly equal height: 7 rows as 4 + 3 and not 6 + 1
       tiles.push_back({begin + rows * t / count, rows * (t + 1) / count - rows * t / count});
     groups.push_back({.weight = &weights[e], .tile_begin = tile_begin, .tile_end = tile_begin + count});
-    const int64_t block_bytes = weights[e].bytes() / groups.back().blocks();
-    blocks_per_task = std::max<int64_t>(1, kTaskWeightBytes / std::max<int64_t>(1, block_bytes));
-    column_tasks += ceil_div(groups.back().blocks(), blocks_per_task);
+    blocks += groups.back().blocks();
+    block_bytes = std::max<int64_t>(1, weights[e].bytes() / groups.back().blocks());
   }
+  const int64_t wanted_tasks = kTasksPerThread * num_threads;
+  blocks_per_task = std::max<int64_t>(1, std::min(kTaskWeightBytes / block_bytes, blocks / wanted_tasks));
+  const int64_t wanted_chunks =
+      std::max<int64_t>(1, wanted_tasks * blocks_per_task / std::max<int64_t>(1, blocks));
   num_tasks = 0;
   for (Group& group : groups) {
-    const int64_t wanted =
-        std::max<int64_t>(1, 4 * num_threads / column_tasks);  // row chunks per column task
-    group.tiles_per_task = std::max(kTaskTiles, ceil_div(group.tiles(), wanted));
+    group.tiles_per_task = std::max(kTaskTiles, ceil_div(group.tiles(), wanted_chunks));
     group.task_begin = num_tasks;
     num_tasks += ceil_div(group.blocks(), blocks_per_task) * group.row_chunks();
   }
@@ -93,9 +96,8 @@ class Product {
         division_(division),
         kernels_(kernels),
         dtype_(dtype),
-        steps_(dtype == DType::kFloat32 ? x.cols : ceil_div(x.cols, 2)),
-        x_step_bytes_(kernels.x_step_bytes(dtype)),
-        packed_x_(division.packed_x.get<std::byte>(x.rows * steps_ * x_step_bytes_)) {}
+        row_bytes_(x_steps(dtype, x.cols) * kernels.x_step_bytes(dtype)),
+        packed_x_(division.packed_x.get<std::byte>(x.rows * row_bytes_)) {}
 
   void pack(const RowTile& tile) const {
     kernels_.pack_x(dtype_, x_.row(tile.row_begin), x_.stride, tile.rows, x_.cols, packed(tile));
@@ -112,62 +114,97 @@ class Product {
     const std::span<const RowTile> tiles(&division_.tiles[static_cast<size_t>(tile_begin)],
                                          static_cast<size_t>(tile_end - tile_begin));
     const int64_t last_block = std::min(group.blocks(), first_block + division_.blocks_per_task);
-    for (int64_t block = first_block; block < last_block; ++block) {
-      if (is_quantized(group.weight->format())) {
-        run_quantized_block(*group.weight, block, tiles);
-      } else {
-        run_block(*group.weight, block, tiles);
+    const bool one_row = tiles.size() == 1 && tiles[0].rows == 1;
+    const int64_t batch = one_row && !is_quantized(group.weight->format()) ? kStreams : 1;
+    for (int64_t block = first_block; block < last_block; block += batch)
+      run_blocks(*group.weight, block, std::min(batch, last_block - block), tiles);
+  }
+
+ private:
+  /// A step is one k of floats or two of bfloat16.
+  static int64_t x_steps(DType dtype, int64_t k) { return dtype == DType::kFloat32 ? k : ceil_div(k, 2); }
+
+  std::byte* packed(const RowTile& tile) const { return packed_x_ + tile.row_begin * row_bytes_; }
+
+  /// Sums are kept in a buffer of this thread, 64 columns a row, from piece to piece of k.
+  void run_blocks(const PackedMatrix& weight, int64_t block, int64_t count,
+                  std::span<const RowTile> tiles) const {
+    static thread_local Scratch sums_of_this_thread;
+    const int64_t block_sums = rows_of(tiles) * kBlockColumns;
+    auto* sums = sums_of_this_thread.get<float>(count * block_sums);
+    std::fill_n(sums, count * block_sums, 0.0f);
+    const int64_t piece = count > 1                                         ? kStreamPiece
+                          : static_cast<int64_t>(tiles.size()) <= kFewTiles ? kShortPiece
+                                                                            : kLongPiece;
+    const std::byte* data = weight.data() + block * packed_block_bytes(weight.format(), x_.cols);
+    if (is_quantized(weight.format())) {
+      run_widened(weight.format(), data, tiles, piece, sums);
+    } else {
+      run_stored(data, count, tiles, piece, sums);
+    }
+    for (int64_t b = 0; b < count; ++b) store_scaled(tiles, block + b, weight.scale(), sums + b * block_sums);
+  }
+
+  static int64_t rows_of(std::span<const RowTile> tiles) {
+    return tiles.back().row_begin + tiles.back().rows - tiles.front().row_begin;
+  }
+
+  /// Weights of `blocks` blocks as they lie in memory.
+  void run_stored(const std::byte* data, int64_t blocks, std::span<const RowTile> tiles, int64_t piece,
+                  float* sums) const {
+    const int64_t steps = x_steps(dtype_, x_.cols);
+    for (int64_t step = 0; step < steps; step += piece) {
+      const int64_t count = std::min(piece, steps - step);
+      for (int64_t b = 0; b < blocks; ++b) {
+        const std::byte* weight = data + (b * steps + step) * kStepBytes;
+        run_tiles(dtype_, tiles, step, count, weight, blocks > 1 ? nullptr : weight + count * kStepBytes,
+                  sums + b * rows_of(tiles) * kBlockColumns);
       }
     }
   }
 
- private:
-  std::byte* packed(const RowTile& tile) const { return packed_x_ + tile.row_begin * steps_ * x_step_bytes_; }
+  /// Pieces of weights, widened first. `piece`: steps of what they are widened to.
+  void run_widened(WeightFormat format, const std::byte* data, std::span<const RowTile> tiles, int64_t piece,
+                   float* sums) const {
+    static thread_local Scratch widened_of_this_thread;
+    auto* widened = widened_of_this_thread.get<std::byte>(kLongPiece * kStepBytes);
+    const DType type = kernels_.widened_type(dtype_);
+    const int64_t x_per_pair = type == DType::kFloat32 ? 2 : 1;
+    const int64_t pairs = ceil_div(x_.cols, 2), piece_pairs = piece / x_per_pair;
+    for (int64_t pair = 0; pair < pairs; pair += piece_pairs) {
+      const int64_t count = std::min(piece_pairs, pairs - pair);
+      kernels_.widen_weights(format, type, data + packed_block_bytes(format, 2 * pair), count, widened);
+      // An odd k ends half a pair early where x is not padded.
+      const int64_t steps_left = dtype_ == DType::kFloat32 ? x_.cols - 2 * pair : (pairs - pair) * x_per_pair;
+      run_tiles(type, tiles, pair * x_per_pair, std::min(count * x_per_pair, steps_left), widened, nullptr,
+                sums);
+    }
+  }
 
-  void run_block(const PackedMatrix& weight, int64_t block, std::span<const RowTile> tiles) const {
-    const std::byte* data = weight.data() + block * steps_ * kStepBytes;
-    for (int64_t step = 0; step < steps_ || step == 0; step += kSegmentSteps)
-      run_tiles(tiles, block, step, std::min(kSegmentSteps, steps_ - step), data + step * kStepBytes);
+  /// Steps [step, step + num_steps) of every tile; `weight` is the first one of them. The last tile, which
+  /// leaves them, asks for what lies `ahead`.
+  void run_tiles(DType type, std::span<const RowTile> tiles, int64_t step, int64_t num_steps,
+                 const std::byte* weight, const std::byte* ahead, float* sums) const {
+    for (const RowTile& tile : tiles) {
+      kernels_.matmul_tile(type, {.x = packed(tile) + step * tile.rows * kernels_.x_step_bytes(type),
+                                  .weight = weight,
+                                  .steps = num_steps,
+                                  .rows = tile.rows,
+                                  .columns = kBlockColumns,
+                                  .y = sums,
+                                  .y_stride = kBlockColumns,
+                                  .resume = true,
+                                  .ahead = &tile == &tiles.back() ? ahead : nullptr});
+      sums += tile.rows * kBlockColumns;
+    }
   }
 
   /// The matrix's scale comes last, upon the finished sums: here and nowhere else.
-  void run_quantized_block(const PackedMatrix& weight, int64_t block, std::span<const RowTile> tiles) const {
-    static thread_local Scratch widened_of_this_thread;
-    const int64_t x_per_step = dtype_ == DType::kFloat32 ? 2 : 1;  // steps of x in one step of 2 k
-    const int64_t steps = ceil_div(x_.cols, 2);
-    auto* widened = widened_of_this_thread.get<std::byte>(kWidenSteps * x_per_step * kStepBytes);
-    const std::byte* data = weight.data() + block * packed_block_bytes(weight.format(), x_.cols);
-    for (int64_t step = 0; step < steps || step == 0; step += kWidenSteps) {
-      const int64_t count = std::min(kWidenSteps, steps - step);
-      kernels_.widen_weights(weight.format(), dtype_, data + packed_block_bytes(weight.format(), 2 * step),
-                             count, widened);
-      // An odd k ends half a step early where x is floats.
-      const int64_t x_step = step * x_per_step;
-      run_tiles(tiles, block, x_step, std::min(count * x_per_step, steps_ - x_step), widened);
-    }
-    for (const RowTile& tile : tiles) scale_tile(tile, block, weight.scale());
-  }
-
-  /// Steps [step, step + num_steps) of every tile; `weight` is the first one of them.
-  void run_tiles(std::span<const RowTile> tiles, int64_t block, int64_t step, int64_t num_steps,
-                 const std::byte* weight) const {
-    const int64_t column = block * kBlockColumns;
-    for (const RowTile& tile : tiles) {
-      kernels_.matmul_tile(dtype_, {.x = packed(tile) + step * tile.rows * x_step_bytes_,
-                                    .weight = weight,
-                                    .steps = num_steps,
-                                    .rows = tile.rows,
-                                    .columns = std::min(kBlockColumns, y_.cols - column),
-                                    .y = y_.row(tile.row_begin) + column,
-                                    .y_stride = y_.stride,
-                                    .resume = step > 0});
-    }
-  }
-
-  void scale_tile(const RowTile& tile, int64_t block, float scale) const {
-    const int64_t begin = block * kBlockColumns, end = std::min(begin + kBlockColumns, y_.cols);
-    for (int64_t row = tile.row_begin; row < tile.row_begin + tile.rows; ++row)
-      for (int64_t column = begin; column < end; ++column) y_.row(row)[column] *= scale;
+  void store_scaled(std::span<const RowTile> tiles, int64_t block, float scale, const float* sums) const {
+    const int64_t begin = block * kBlockColumns, columns = std::min(kBlockColumns, y_.cols - begin);
+    const int64_t end_row = tiles.back().row_begin + tiles.back().rows;
+    for (int64_t row = tiles.front().row_begin; row < end_row; ++row, sums += kBlockColumns)
+      for (int64_t column = 0; column < columns; ++column) y_.row(row)[begin + column] = sums[column] * scale;
   }
 
   TensorView<const float> x_;
@@ -175,7 +212,7 @@ class Product {
   const Division& division_;
   const RowKernels& kernels_;
   DType dtype_;
-  int64_t steps_, x_step_bytes_;
+  int64_t row_bytes_;
   std::byte* packed_x_;
 };
 

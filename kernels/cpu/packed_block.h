@@ -21,4 +21,21 @@ inline int64_t packed_block_bytes(WeightFormat format, int64_t k) {
   return 0;
 }
 
+// Quantized blocks hold the columns of a step in an order that suits the widening (simd/widen.h).
+
+/// Place of a column's pair of e4m3 codes: 16 columns lie together, the first 8 of them beside the last 8.
+constexpr int64_t fp8_place(int64_t column) {
+  return column / 16 * 16 + column % 8 * 2 + column / 8 % 2;
+}
+
+/// Place of a column's pair of e2m1 codes: 32 columns lie together, halves of 4 in halves of 16 bytes.
+constexpr int64_t nvfp4_place(int64_t column) {
+  return column / 32 * 32 + column / 4 % 2 * 16 + column / 16 % 2 * 8 + column % 4 * 2 + column / 8 % 2;
+}
+
+/// Place of a column's block scale: 32 columns lie together, eights of them side by side.
+constexpr int64_t nvfp4_scale_place(int64_t column) {
+  return column / 32 * 32 + column % 8 * 4 + column / 8 % 2 * 2 + column / 16 % 2;
+}
+
 }  // namespace nemo::kernels

@@ -28,7 +28,8 @@ template <class Stored, class Given, class Convert>
 void store_row(std::byte* data, int64_t k, int64_t row, const Given* given, int64_t k_begin, int64_t k_end,
                Convert convert) {
   constexpr int64_t kStep = sizeof(Stored) == 4 ? 1 : 2;
-  const int64_t block = row / kBlockColumns, lane = row % kBlockColumns;
+  const int64_t block = row / kBlockColumns, column = row % kBlockColumns;
+  const int64_t lane = sizeof(Stored) == 1 ? fp8_place(column) : column;
   Stored* stored =
       reinterpret_cast<Stored*>(data) + (block * ceil_div(k, kStep) * kBlockColumns + lane) * kStep;
   for (int64_t j = k_begin; j < k_end; ++j)
@@ -64,10 +65,11 @@ void store_rows(std::byte* data, const PackedMatrix& matrix, int64_t row_begin, 
 void store_nvfp4_group(std::byte* data, int64_t k, int64_t row, int64_t group, const uint8_t* pairs,
                        uint8_t scale) {
   std::byte* out = data + row / kBlockColumns * packed_block_bytes(WeightFormat::kNvfp4, k) +
-                   group * packed_block_bytes(WeightFormat::kNvfp4, kNvfp4Block) + row % kBlockColumns;
-  *out = std::byte{scale};
+                   group * packed_block_bytes(WeightFormat::kNvfp4, kNvfp4Block);
+  const int64_t column = row % kBlockColumns;
+  out[nvfp4_scale_place(column)] = std::byte{scale};
   for (int64_t pair = 0; pair < kNvfp4Block / 2; ++pair)
-    out[(1 + pair) * kBlockColumns] = std::byte{pairs[pair]};
+    out[(1 + pair) * kBlockColumns + nvfp4_place(column)] = std::byte{pairs[pair]};
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ namespace nemo::kernels {
 ///   kFp8       [ceil(k/2)][64][2] bytes
 ///   kNvfp4     [k/16] times (64 block scales, then [8][64] pairs of nibbles, the lower one first); k is a
 ///              multiple of 16
-/// zero-padded. Move-only.
+/// zero-padded; in the quantized ones the 64 columns have an order of their own (cpu/packed_block.h).
+/// Move-only.
 class PackedMatrix {
  public:
   PackedMatrix() = default;

@@ -43,6 +43,7 @@ TEST_P(MatmulTest, AgreesWithDoublePrecision) {
     check(dtype, 0, 20, 20);
     check(dtype, 30, 130, 4099);  // sums interrupted at segment ends
     check(dtype, 200, 65, 24);
+    check(dtype, 1, 64 * 37 + 5, 301);  // one row reads several blocks side by side
   }
 }
 

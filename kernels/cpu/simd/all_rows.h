@@ -29,6 +29,7 @@ constexpr RowKernels all_rows() {
           .x_step_bytes = x_step_bytes,
           .pack_x = pack_x,
           .matmul_tile = matmul_tile,
+          .widened_type = widened_type,
           .widen_weights = widen_weights,
           .conv_silu = conv_silu_run,
           .selective_scan = selective_scan_run,

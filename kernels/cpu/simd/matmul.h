@@ -28,7 +28,7 @@ struct Bfloat16Format {
   }
 };
 #else
-/// A step is two k: weights are pairs of bfloat16, widened here; a row's values are two floats.
+/// A step is two k: weights are pairs of bfloat16, widened here; x is two steps of floats.
 struct Bfloat16Format {
   static constexpr int kParts = 2;
   static NEMO_INLINE Floats part(Words weight, int i) {
@@ -44,16 +44,22 @@ int64_t x_step_bytes(DType dtype) {
   return 4 * (dtype == DType::kFloat32 ? Float32Format::kParts : Bfloat16Format::kParts);
 }
 
-/// Vectors of columns that `rows` rows keep in registers: 6 x 4 sums of the 32 of AVX-512; 6 x 2 of 16
-/// otherwise, and more for one or two rows, which wait for memory and want to read it in as few strides as
-/// can be.
+DType widened_type(DType dtype) {
+  return Bfloat16Format::kParts == 1 ? dtype : DType::kFloat32;
+}
+
+/// Vectors of columns that `rows` rows keep in registers: 6 x 4 sums of the 32 of AVX-512; of 16 otherwise as
+/// many as leave room for what is multiplied, at least 8: two units with a latency of four.
+template <class Format>
 constexpr int tile_vectors(int rows) {
   if (kLanes == 16) return 4;
+  if (rows == 3 || rows == 4) return (Format::kParts == 1 ? 7 : 6) - rows;
   return rows == 1 ? 8 : rows == 2 ? 4 : 2;
 }
 
-/// How far ahead weights are asked for, in steps of 256 bytes: the hardware's prefetcher stops at page ends.
-constexpr int64_t kPrefetchSteps = 12;
+/// How many steps ahead weights are asked for. Not by one row: it reads lines in their order, and the machine
+/// sees that.
+constexpr int64_t kAheadSteps = 8;
 
 /// How many lanes of vector `v` from `column` on are columns of the tile.
 NEMO_INLINE int64_t lanes_left(const MatmulTile& tile, int64_t column, int v) {
@@ -61,44 +67,60 @@ NEMO_INLINE int64_t lanes_left(const MatmulTile& tile, int64_t column, int v) {
   return left < 0 ? 0 : left < kLanes ? left : kLanes;
 }
 
-template <class Format, int kRows>
+template <class Format, int kRows, int kVectors>
 void tile_columns(const MatmulTile& tile, int64_t column) {
-  constexpr int kVectors = tile_vectors(kRows);
   const auto* weight = static_cast<const uint32_t*>(tile.weight) + column;
+  // The strides of a tile share the fetching: each a run of lines, one after another.
+  const bool fetch = tile.ahead != nullptr;
+  const uint32_t* ahead = fetch ? static_cast<const uint32_t*>(tile.ahead) + column * tile.steps : weight;
   const auto* x = static_cast<const float*>(tile.x);
   Floats sum[kRows][kVectors] = {};
   if (tile.resume) {
+#pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v)
-        sum[r][v] = load_first(tile.y + r * tile.y_stride + column + v * kLanes, lanes_left(tile, column, v));
+        sum[r][v] = load_some(tile.y + r * tile.y_stride + column + v * kLanes, lanes_left(tile, column, v));
   }
   for (int64_t step = 0; step < tile.steps; ++step) {
+    for (int i = 0; kRows > 1 && i < kVectors * kLanes; i += 16) {
+      __builtin_prefetch(weight + i + kAheadSteps * kBlockColumns);
+      if (fetch) __builtin_prefetch(ahead + i);
+    }
     Words words[kVectors];
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < kVectors; ++v)
       words[v] = *reinterpret_cast<const UnalignedWords*>(weight + v * kLanes);
-      __builtin_prefetch(weight + v * kLanes + kPrefetchSteps * kBlockColumns);
-    }
 #pragma GCC unroll 2
     for (int part = 0; part < Format::kParts; ++part)
 #pragma GCC unroll 6
       for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v)
-          sum[r][v] =
-              Format::multiply_add(sum[r][v], Format::part(words[v], part), x + r * Format::kParts + part);
+        for (int v = 0; v < kVectors; ++v) {
+          sum[r][v] = Format::multiply_add(sum[r][v], Format::part(words[v], part), x + part * kRows + r);
+          keep_in_register(sum[r][v]);
+        }
     weight += kBlockColumns;
+    ahead += kVectors * kLanes;
     x += kRows * Format::kParts;
   }
+#pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v)
-      store_first(tile.y + r * tile.y_stride + column + v * kLanes, lanes_left(tile, column, v), sum[r][v]);
+      store_some(tile.y + r * tile.y_stride + column + v * kLanes, lanes_left(tile, column, v), sum[r][v]);
 }
 
 template <class Format, int kRows>
 void tile_rows(const MatmulTile& tile) {
-  for (int64_t column = 0; column < tile.columns; column += tile_vectors(kRows) * kLanes)
-    tile_columns<Format, kRows>(tile, column);
+  constexpr int kVectors = tile_vectors<Format>(kRows);
+  constexpr int64_t kStride = kVectors * kLanes, kRest = kBlockColumns % kStride;
+  int64_t column = 0;
+  for (; column + kStride <= kBlockColumns && column < tile.columns; column += kStride)
+    tile_columns<Format, kRows, kVectors>(tile, column);
+  if constexpr (kRest > 0) {
+    if (column < tile.columns) tile_columns<Format, kRows, kRest / kLanes>(tile, column);
+  }
 }
 
 template <class Format>
@@ -118,35 +140,34 @@ void matmul_tile(DType dtype, const MatmulTile& tile) {
   }
 }
 
-/// One row of x as steps of kUnits 4-byte units, every step `rows` apart.
-template <int kUnits>
-void spread_steps(const uint32_t* units, int64_t steps, int64_t rows, uint32_t* out) {
-  for (int64_t s = 0; s < steps; ++s)
-    for (int u = 0; u < kUnits; ++u) out[s * rows * kUnits + u] = units[s * kUnits + u];
+/// A row of at most kXChunk values as matmul_tile reads them; returns how many 4-byte units. An odd k in
+/// bfloat16 is padded with zero, and the weights are too: 0 * 0.
+constexpr int64_t kXChunk = 256;
+int64_t units_of_row(DType dtype, const float* x, int64_t n, uint32_t* units) {
+  auto* floats = reinterpret_cast<float*>(units);
+  if (dtype == DType::kFloat32) {
+    for_each_vector(n, [&](int64_t i, int64_t count) { store(floats + i, load_some(x + i, count)); });
+    return n;
+  }
+  for_each_vector(n, [&](int64_t i, int64_t count) {
+    const Floats v = round_to_bf16(load_some(x + i, count));  // lanes beyond the row are zero
+    if (Bfloat16Format::kParts == 1) {
+      store_bf16(reinterpret_cast<uint16_t*>(units) + i, v);
+    } else {
+      store(floats + i, v);
+    }
+  });
+  return (n + 1) / 2 * Bfloat16Format::kParts;
 }
 
 void pack_x(DType dtype, const float* x, int64_t x_stride, int64_t rows, int64_t k, void* packed) {
-  constexpr int64_t kChunk = 256;
-  constexpr int kUnits = Bfloat16Format::kParts;
+  alignas(64) uint32_t units[kXChunk + kLanes];
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t begin = 0; begin < k; begin += kChunk) {
-      const float* row = x + r * x_stride + begin;
-      const int64_t n = k - begin < kChunk ? k - begin : kChunk;
-      auto* out = static_cast<uint32_t*>(packed);
-      if (dtype == DType::kFloat32) {
-        spread_steps<1>(reinterpret_cast<const uint32_t*>(row), n, rows, out + begin * rows + r);
-        continue;
-      }
-      alignas(64) uint32_t units[kChunk] = {};  // an odd k is padded with zero, the weights are too: 0 * 0
-      for_each_vector(n, [&](int64_t i, int64_t count) {
-        const Floats v = round_to_bf16(load_some(row + i, count));
-        if (kUnits == 2) {
-          store(reinterpret_cast<float*>(units) + i, v);
-        } else {
-          store_bf16(reinterpret_cast<uint16_t*>(units) + i, v);
-        }
-      });
-      spread_steps<kUnits>(units, (n + 1) / 2, rows, out + (begin / 2 * rows + r) * kUnits);
+    auto* out = static_cast<uint32_t*>(packed) + r;
+    for (int64_t begin = 0; begin < k; begin += kXChunk) {
+      const int64_t n = k - begin < kXChunk ? k - begin : kXChunk;
+      const int64_t count = units_of_row(dtype, x + r * x_stride + begin, n, units);
+      for (int64_t i = 0; i < count; ++i, out += rows) *out = units[i];
     }
   }
 }

@@ -30,6 +30,8 @@ struct MatmulTile {
   float* y = nullptr;
   int64_t y_stride = 0;
   bool resume = false;  ///< the sum goes on from what y holds
+  /// Weights that will be read soon, as many as these, to be fetched meanwhile; null: none.
+  const void* ahead = nullptr;
 };
 
 /// A run of one sequence's rows through kConvChannels channels of the convolution.
@@ -131,9 +133,12 @@ struct RowKernels {
   /// x [rows, k], rows x_stride apart -> the layout matmul_tile reads: [steps, rows].
   void (*pack_x)(DType dtype, const float* x, int64_t x_stride, int64_t rows, int64_t k, void* packed);
   void (*matmul_tile)(DType dtype, const MatmulTile& tile);
+  /// What quantized weights are widened to for x in `dtype`: bfloat16, or float32 also where products of
+  /// bfloat16 are made of floats. There, a packed tile of x in bfloat16 is one in float32 too.
+  DType (*widened_type)(DType dtype);
   /// `steps` steps of 2 k of a packed block of quantized weights (for kNvfp4 a multiple of 8, from a group's
   /// beginning on) -> what matmul_tile reads: [steps][64][2] bfloat16 or [2 steps][64] floats, unscaled.
-  void (*widen_weights)(WeightFormat format, DType dtype, const void* packed, int64_t steps, void* widened);
+  void (*widen_weights)(WeightFormat format, DType to, const void* packed, int64_t steps, void* widened);
 
   void (*conv_silu)(const ConvRun& run);
   void (*selective_scan)(const ScanRun& run);

@@ -70,6 +70,16 @@ NEMO_INLINE Floats smaller(Floats a, Floats b) {
 #endif
 }  // b if either is NaN
 
+/// Nothing for the machine. For the compiler a sum that is changed in place: GCC 12 otherwise writes products
+/// over it, moves it about and runs out of registers.
+NEMO_INLINE void keep_in_register(Floats& sum) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(sum));
+#else
+  asm("" : "+x"(sum));
+#endif
+}
+
 NEMO_INLINE Ints lane_index() {
   Ints index;
   for (int i = 0; i < kLanes; ++i) index[i] = i;
