@@ -10,17 +10,47 @@ namespace {
 using kernels::Context;
 using kernels::DType;
 using kernels::PackedMatrix;
+using kernels::TensorView;
+using kernels::WeightFormat;
 
-PackedMatrix random_weight(int64_t n, int64_t k) {
-  PackedMatrix weight(DType::kBFloat16, n, k);
-  Matrix rows(std::min<int64_t>(n, 64), k, 0.05f);
-  for (int64_t row = 0; row < n; row += rows.rows)
-    weight.pack_rows(row, rows.view().slice_rows(0, std::min(rows.rows, n - row)));
+const char* name_of(WeightFormat format) {
+  switch (format) {
+    case WeightFormat::kFloat32:
+      return "fp32";
+    case WeightFormat::kBFloat16:
+      return "bf16";
+    case WeightFormat::kFp8:
+      return "fp8";
+    case WeightFormat::kNvfp4:
+      return "nvfp4";
+  }
+  return "";
+}
+
+/// 64 random rows again and again.
+PackedMatrix random_weight(WeightFormat format, int64_t n, int64_t k) {
+  constexpr int64_t kRows = 64;
+  PackedMatrix weight(format, n, k);
+  Matrix floats(kRows, k, 0.05f);
+  std::mt19937 random(1);
+  std::vector<uint8_t> codes(static_cast<size_t>(kRows * k));
+  for (uint8_t& code : codes) code = static_cast<uint8_t>(random() & 0xbf);  // magnitudes below 2
+  for (int64_t row = 0; row < n; row += kRows) {
+    const int64_t rows = std::min(kRows, n - row);
+    if (format == WeightFormat::kFp8) {
+      weight.pack_fp8_rows(row, {codes.data(), rows, k});
+    } else if (format == WeightFormat::kNvfp4) {
+      weight.pack_nvfp4_rows(row, TensorView<const uint8_t>(codes.data(), rows, k / 2),
+                             {codes.data(), rows, k / kernels::kNvfp4Block});
+    } else {
+      weight.pack_rows(row, floats.view().slice_rows(0, rows));
+    }
+  }
   return weight;
 }
 
 /// Several matrices in turn, so that each is read from memory and not from the caches.
-Case matmul_case(int64_t rows, int64_t n, int64_t k) {
+Case matmul_case(WeightFormat format, int64_t rows, int64_t n, int64_t k) {
   struct Operands {
     std::vector<PackedMatrix> weights;
     Matrix x, y;
@@ -28,10 +58,10 @@ Case matmul_case(int64_t rows, int64_t n, int64_t k) {
   };
   auto operands = std::make_shared<Operands>(Operands{{}, Matrix(rows, k), Matrix(rows, n)});
   for (int64_t bytes = 0; bytes < (int64_t{256} << 20); bytes += operands->weights.back().bytes())
-    operands->weights.push_back(random_weight(n, k));
-  return {.name = "matmul bf16 " + std::to_string(n) + "x" + std::to_string(k) + ", " + std::to_string(rows) +
-                  " rows",
-          .bytes = static_cast<double>(2 * n * k),
+    operands->weights.push_back(random_weight(format, n, k));
+  return {.name = std::string("matmul ") + name_of(format) + " " + std::to_string(n) + "x" +
+                  std::to_string(k) + ", " + std::to_string(rows) + " rows",
+          .bytes = static_cast<double>(PackedMatrix::packed_bytes(format, n, k)),
           .bf16_flops = 2.0 * static_cast<double>(rows * n * k),
           .run = [operands](const Context& context) {
             kernels::matmul(context, operands->x.view(), operands->weights[operands->next],
@@ -50,7 +80,7 @@ Case grouped_case(int64_t experts, int64_t rows_per_expert) {
   const int64_t rows = experts * rows_per_expert;
   auto operands = std::make_shared<Operands>(Operands{{}, {0}, Matrix(rows, kLatent), Matrix(rows, kWidth)});
   for (int64_t e = 0; e < experts; ++e) {
-    operands->weights.push_back(random_weight(kWidth, kLatent));
+    operands->weights.push_back(random_weight(WeightFormat::kBFloat16, kWidth, kLatent));
     operands->offsets.push_back((e + 1) * rows_per_expert);
   }
   return {.name = std::to_string(experts) + " experts 2688x1024, " + std::to_string(rows_per_expert) +
@@ -67,9 +97,12 @@ Case grouped_case(int64_t experts, int64_t rows_per_expert) {
 
 std::vector<Case> matmul_cases() {
   std::vector<Case> cases;
-  for (const int64_t rows : {1, 4, 8, 32, 128, 512}) cases.push_back(matmul_case(rows, 4096, 4096));
-  cases.push_back(matmul_case(1, 131072, 4096));
-  cases.push_back(matmul_case(128, 18560, 4096));
+  for (const int64_t rows : {1, 2, 4, 8, 16, 32, 128, 512})
+    cases.push_back(matmul_case(WeightFormat::kBFloat16, rows, 4096, 4096));
+  cases.push_back(matmul_case(WeightFormat::kBFloat16, 1, 131072, 4096));
+  cases.push_back(matmul_case(WeightFormat::kBFloat16, 128, 18560, 4096));
+  for (const WeightFormat format : {WeightFormat::kFp8, WeightFormat::kNvfp4})
+    for (const int64_t rows : {1, 8, 128}) cases.push_back(matmul_case(format, rows, 4096, 4096));
   for (const int64_t rows : {1, 8, 32}) cases.push_back(grouped_case(64, rows));
   return cases;
 }
