@@ -1,196 +1,48 @@
 #include "dist/schedule/step_message.h"
 
-#include <bit>
-#include <cstring>
-#include <limits>
-#include <type_traits>
-#include <utility>
+#include "lib/request/request_fields.h"
 
-#include "kernels/error.h"
+namespace nemo {
 
-namespace nemo::dist {
-namespace {
-
-static_assert(std::endian::native == std::endian::little,
-              "the byte form is the memory form of little-endian hosts");
-
-constexpr uint8_t kMessageKind = 'M';
-constexpr uint8_t kResultKind = 'A';
-constexpr uint8_t kVersion = 1;
-
-// Fixed-width fields one after the other; a 4-byte count before strings and arrays, a byte before what may be
-// absent. Writer and Reader have the same operator(), so that each type has one list of its fields for both
-// directions.
-class Writer {
- public:
-  template <class... Fields>
-  void operator()(const Fields&... fields) {
-    (put(fields), ...);
-  }
-  std::string take() { return std::move(bytes_); }
-
- private:
-  template <class T>
-  void put(const T& value) {
-    if constexpr (std::is_same_v<T, bool>) {
-      bytes_ += value ? '\1' : '\0';
-    } else if constexpr (std::is_arithmetic_v<T>) {
-      bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
-    } else {
-      each_field(value, *this);
-    }
-  }
-  void put(const std::string& text) {
-    put_count(text.size());
-    bytes_ += text;
-  }
-  template <class T>
-  void put(const std::vector<T>& values) {
-    put_count(values.size());
-    if constexpr (std::is_arithmetic_v<T>) {
-      bytes_.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
-    } else {
-      for (const T& value : values) put(value);
-    }
-  }
-  template <class T>
-  void put(const std::optional<T>& value) {
-    put(value.has_value());
-    if (value) put(*value);
-  }
-  void put_count(size_t count) {
-    NEMO_CHECK(count <= std::numeric_limits<uint32_t>::max(),
-               std::to_string(count) + " elements in one step");
-    put(static_cast<uint32_t>(count));
-  }
-
-  std::string bytes_;
-};
-
-[[noreturn]] void fail(const std::string& what) {
-  throw Error("step message", "its bytes cannot be read: " + what, "all ranks must run the same build");
-}
-
-class Reader {
- public:
-  explicit Reader(std::string_view bytes) : bytes_(bytes) {}
-
-  template <class... Fields>
-  void operator()(Fields&... fields) {
-    (get(fields), ...);
-  }
-  void finish() const {
-    if (!bytes_.empty()) fail(std::to_string(bytes_.size()) + " bytes left over");
-  }
-
- private:
-  template <class T>
-  void get(T& value) {
-    if constexpr (std::is_same_v<T, bool>) {
-      uint8_t byte = 0;
-      get(byte);
-      if (byte > 1) fail("a choice of " + std::to_string(byte) + " is unknown");
-      value = byte == 1;
-    } else if constexpr (std::is_arithmetic_v<T>) {
-      std::memcpy(&value, take(sizeof value).data(), sizeof value);
-    } else {
-      each_field(value, *this);
-    }
-  }
-  void get(std::string& text) {
-    const size_t size = get_count();
-    text.assign(take(size));
-  }
-  // Memory is taken only as elements are found, so that a false count costs nothing.
-  template <class T>
-  void get(std::vector<T>& values) {
-    const size_t count = get_count();
-    if constexpr (std::is_arithmetic_v<T>) {
-      const std::string_view raw = take(count * sizeof(T));
-      values.resize(count);
-      if (!raw.empty()) std::memcpy(values.data(), raw.data(), raw.size());
-    } else {
-      for (size_t i = 0; i < count; ++i) get(values.emplace_back());
-    }
-  }
-  template <class T>
-  void get(std::optional<T>& value) {
-    bool present = false;
-    get(present);
-    if (present) get(value.emplace());
-  }
-  size_t get_count() {
-    uint32_t count = 0;
-    get(count);
-    return count;
-  }
-  std::string_view take(size_t size) {
-    if (size > bytes_.size()) fail("they end too early");
-    const std::string_view taken = bytes_.substr(0, size);
-    bytes_.remove_prefix(size);
-    return taken;
-  }
-
-  std::string_view bytes_;
-};
-
-// The fields of each type; `T` is const for writing.
-template <class T, class Field>
-concept MaybeConst = std::is_same_v<std::remove_const_t<T>, Field>;
-
-template <MaybeConst<SamplingParams> T, class Codec>
-void each_field(T& p, Codec& codec) {
-  codec(p.max_tokens, p.min_tokens, p.temperature, p.top_p, p.top_k, p.min_p, p.n, p.seed,
-        p.repetition_penalty, p.frequency_penalty, p.presence_penalty, p.stop, p.stop_token_ids, p.ignore_eos,
-        p.logprobs);
-}
-template <MaybeConst<SamplingKey> T, class Codec>
+template <Fields<SamplingKey> T, class Codec>
 void each_field(T& k, Codec& codec) {
   codec(k.params, k.request_hash, k.sample, k.num_prompt_tokens, k.end_token_ids);
 }
-template <MaybeConst<TokenLogprob> T, class Codec>
-void each_field(T& t, Codec& codec) {
-  codec(t.token_id, t.logprob);
-}
-template <MaybeConst<SampledToken> T, class Codec>
+template <Fields<SampledToken> T, class Codec>
 void each_field(T& s, Codec& codec) {
   codec(s.token_id, s.logprob, s.top);
 }
-template <MaybeConst<StepSegment> T, class Codec>
+
+}  // namespace nemo
+
+namespace nemo::dist {
+
+template <Fields<StepSegment> T, class Codec>
 void each_field(T& s, Codec& codec) {
   codec(s.slot, s.position, s.token_ids, s.new_pages, s.start, s.sample, s.targets);
 }
-template <MaybeConst<StepMessage> T, class Codec>
+template <Fields<StepMessage> T, class Codec>
 void each_field(T& m, Codec& codec) {
   codec(m.step, m.stop, m.segments);
 }
-template <MaybeConst<SegmentResult> T, class Codec>
+template <Fields<SegmentResult> T, class Codec>
 void each_field(T& s, Codec& codec) {
   codec(s.slot, s.sampled, s.target_logprobs, s.target_is_argmax);
 }
-template <MaybeConst<StepResult> T, class Codec>
+template <Fields<StepResult> T, class Codec>
 void each_field(T& r, Codec& codec) {
   codec(r.step, r.segments);
 }
 
-template <class T>
-std::string encode(uint8_t kind, const T& value) {
-  Writer writer;
-  writer(kind, kVersion, value);
-  return writer.take();
-}
+namespace {
 
-template <class T>
-T decode(uint8_t kind, std::string_view bytes) {
-  Reader reader(bytes);
-  uint8_t found_kind = 0, version = 0;
-  reader(found_kind, version);
-  if (found_kind != kind) fail("another kind of message");
-  if (version != kVersion) fail("version " + std::to_string(version));
-  T value;
-  reader(value);
-  reader.finish();
-  return value;
+constexpr uint8_t kMessageKind = 'M';
+constexpr uint8_t kResultKind = 'A';
+constexpr uint8_t kVersion = 1;
+constexpr ByteReader::Origin kOrigin = {"step message", "all ranks must run the same build"};
+
+[[noreturn]] void fail(const std::string& what) {
+  throw Error(kOrigin.what, "its bytes cannot be read: " + what, kOrigin.remedy);
 }
 
 void check_ids(const std::vector<int32_t>& ids, int32_t lowest, const char* what) {
@@ -232,20 +84,20 @@ int64_t StepMessage::num_rows() const {
 }
 
 std::string to_bytes(const StepMessage& message) {
-  return encode(kMessageKind, message);
+  return encode(kMessageKind, kVersion, message);
 }
 std::string to_bytes(const StepResult& result) {
-  return encode(kResultKind, result);
+  return encode(kResultKind, kVersion, result);
 }
 
 StepMessage step_message_from_bytes(std::string_view bytes) {
-  auto message = decode<StepMessage>(kMessageKind, bytes);
+  auto message = decode<StepMessage>(kMessageKind, kVersion, bytes, kOrigin);
   for (const StepSegment& segment : message.segments) check(segment);
   return message;
 }
 
 StepResult step_result_from_bytes(std::string_view bytes) {
-  auto result = decode<StepResult>(kResultKind, bytes);
+  auto result = decode<StepResult>(kResultKind, kVersion, bytes, kOrigin);
   for (const SegmentResult& segment : result.segments) check(segment);
   return result;
 }
