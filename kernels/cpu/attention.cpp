@@ -204,15 +204,24 @@ class QueryBlock {
            dtype_bytes(call_.pages.dtype);
   }
 
+  /// Keys or values of the page after this one, null after the last. The last tile asks memory for them: it
+  /// finds this page's in L1.
+  const std::byte* next(const std::byte* keys_or_values, int64_t page) const {
+    const bool last = page + 1 >= ceil_div(segment_.position + rows_.end, kKvPageTokens);
+    return last ? nullptr : keys_or_values + page_offset(page + 1);
+  }
+
   void score(int64_t page, const std::byte* packed, float* scores) const {
     for_each_tile(0, queries(), [&](int64_t begin, int64_t end) {
-      call_.kernels.matmul_tile(call_.pages.dtype, {.x = packed + begin * packed_bytes(),
-                                                    .weight = call_.pages.keys + page_offset(page),
-                                                    .steps = steps(),
-                                                    .rows = end - begin,
-                                                    .columns = kKvPageTokens,
-                                                    .y = scores + begin * kKvPageTokens,
-                                                    .y_stride = kKvPageTokens});
+      call_.kernels.matmul_tile(call_.pages.dtype,
+                                {.x = packed + begin * packed_bytes(),
+                                 .weight = call_.pages.keys + page_offset(page),
+                                 .steps = steps(),
+                                 .rows = end - begin,
+                                 .columns = kKvPageTokens,
+                                 .y = scores + begin * kKvPageTokens,
+                                 .y_stride = kKvPageTokens,
+                                 .ahead = end == queries() ? next(call_.pages.keys, page) : nullptr});
     });
   }
 
@@ -221,22 +230,16 @@ class QueryBlock {
     const float scale = 1.0f / std::sqrt(static_cast<float>(dim_));
     call_.kernels.softmax_page(scores + begin * kKvPageTokens, end - begin, visible, scale,
                                seen.states + begin);
-    const std::byte* values = call_.pages.values + page_offset(page);
-    const bool last = page + 1 >= ceil_div(segment_.position + rows_.end, kKvPageTokens);
-    const int64_t to_next = last ? 0 : page_offset(page + 1);
     for_each_tile(begin, end, [&](int64_t first, int64_t tile_end) {
-      // Asked for once a page, by different tiles: memory is slower than a tile.
-      const bool ask_keys = !last && first == 0, ask_values = !last && tile_end == queries();
       call_.kernels.add_values(call_.pages.dtype,
-                               {.values = values,
+                               {.values = call_.pages.values + page_offset(page),
                                 .visible = visible,
                                 .head_dim = dim_,
                                 .weights = scores + first * kKvPageTokens,
                                 .states = seen.states + first,
                                 .rows = tile_end - first,
                                 .sums = seen.sums + first * dim_,
-                                .next_keys = ask_keys ? call_.pages.keys + to_next : values,
-                                .next_values = ask_values ? call_.pages.values + to_next : values});
+                                .ahead = tile_end == queries() ? next(call_.pages.values, page) : nullptr});
     });
   }
 

@@ -67,10 +67,9 @@ void add_value_columns(const ValueTile& tile, int64_t column, int64_t n) {
 
   const auto* values = static_cast<const float*>(tile.values) + column;
   const float* weights = tile.weights;
-  const int64_t to_next_keys =
-      static_cast<const char*>(tile.next_keys) - static_cast<const char*>(tile.values);
-  const int64_t to_next_values =
-      static_cast<const char*>(tile.next_values) - static_cast<const char*>(tile.values);
+  // Nothing is asked for: the same again, which is there.
+  const void* ahead = tile.ahead != nullptr ? tile.ahead : tile.values;
+  const int64_t to_ahead = static_cast<const char*>(ahead) - static_cast<const char*>(tile.values);
   const auto add_token = [&](int i) __attribute__((always_inline)) {
     Floats value[kVectors];
 #pragma GCC unroll 4
@@ -79,12 +78,13 @@ void add_value_columns(const ValueTile& tile, int64_t column, int64_t n) {
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v)
-        accumulate(sum[r][v], broadcast(weights[r * kBlockColumns + i]), value[v]);
+      for (int v = 0; v < kVectors; ++v) {
+        sum[r][v] = multiply_add(broadcast(weights[r * kBlockColumns + i]), value[v], sum[r][v]);
+        keep_in_register(sum[r][v]);
+      }
   };
   for (int64_t step = tile.visible / Values::kTokens; step > 0; --step) {
-    __builtin_prefetch(reinterpret_cast<const char*>(values) + to_next_keys, 0, 2);
-    __builtin_prefetch(reinterpret_cast<const char*>(values) + to_next_values, 0, 2);
+    __builtin_prefetch(reinterpret_cast<const char*>(values) + to_ahead, 0, 2);
 #pragma GCC unroll 2
     for (int i = 0; i < Values::kTokens; ++i) add_token(i);
     weights += Values::kTokens;

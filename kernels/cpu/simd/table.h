@@ -99,9 +99,8 @@ struct ValueTile {
   const SoftmaxState* states = nullptr;
   int64_t rows = 0;       ///< <= kTileRows
   float* sums = nullptr;  ///< [rows, head_dim]
-  /// Keys and values to be read next; they are asked for from memory at the pace at which values are read.
-  const void* next_keys = nullptr;
-  const void* next_values = nullptr;
+  /// Values that will be read soon, as many as these, to be fetched meanwhile; null: none.
+  const void* ahead = nullptr;
 };
 
 /// One push of a tree sum's postfix program: weight * input, then `merges` times: the two topmost values are

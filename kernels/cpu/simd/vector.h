@@ -97,15 +97,6 @@ NEMO_INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
 #endif
 }
 
-/// sum += a * b, and the sum stays where it is: GCC 12 otherwise lets sums of a tile that just fills the
-/// registers wander through memory.
-NEMO_INLINE void accumulate(Floats& sum, Floats a, Floats b) {
-  sum = multiply_add(a, b, sum);
-#if defined(__x86_64__)
-  asm("" : "+v"(sum));
-#endif
-}
-
 /// The first n lanes, the others zero; touches no memory beyond them.
 NEMO_INLINE Floats load_first(const float* p, int64_t n) {
 #if defined(__AVX512F__)
