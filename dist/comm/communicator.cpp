@@ -7,6 +7,7 @@
 #include <array>
 #include <climits>
 #include <deque>
+#include <list>
 #include <thread>
 
 #include "dist/comm/mpi_check.h"
@@ -60,9 +61,23 @@ struct Communicator::Impl {
   struct Posted {
     MPI_Request request = MPI_REQUEST_NULL;
     int destination = 0;
-    std::string bytes;
+    std::string bytes;  ///< empty if they are the caller's
   };
   std::deque<Posted> posted;
+  /// A message that has been matched; its bytes may still be on their way.
+  struct Arriving {
+    MPI_Request request = MPI_REQUEST_NULL;
+    Tag tag{};
+    Incoming incoming;
+  };
+  std::list<Arriving> arriving;  ///< in the order of matching; a list, because MPI writes into its strings
+  struct Expected {
+    MPI_Request request = MPI_REQUEST_NULL;
+    int source = 0;
+    size_t size = 0;
+    int received = -1;  ///< bytes, once it is there
+  };
+  std::deque<Expected> expected;
   std::array<int64_t, kNumTags> bytes_posted{};
 
   Impl(MPI_Comm owned, std::chrono::seconds deadline_) : comm(owned), deadline(deadline_) {
@@ -121,19 +136,79 @@ struct Communicator::Impl {
     });
   }
 
-  std::optional<Incoming> try_receive(int source, Tag tag) {
-    int there = 0;
-    MPI_Message message;
-    MPI_Status status;
-    mpi_check(MPI_Improbe(source, static_cast<int>(tag), comm, &there, &message, &status), "MPI_Improbe");
-    if (!there) return std::nullopt;
-    int count = 0;
-    MPI_Get_count(&status, MPI_BYTE, &count);
-    Incoming incoming{status.MPI_SOURCE, std::string(static_cast<size_t>(count), '\0')};
+  std::vector<int64_t> all_reduce(std::span<const int64_t> values, MPI_Op operation, const Wait& wait) {
+    std::vector<int64_t> result(values.size());
     MPI_Request request;
-    mpi_check(MPI_Imrecv(incoming.bytes.data(), count, MPI_BYTE, &message, &request), "MPI_Imrecv");
-    wait_request(request, "the rest of a message", incoming.source);
-    return incoming;
+    mpi_check(MPI_Iallreduce(values.data(), result.data(), to_count(values.size()), MPI_INT64_T, operation,
+                             comm, &request),
+              wait.what);
+    wait_request(request, wait);
+    return result;
+  }
+
+  void send(Posted& message, Tag tag, std::string_view bytes) {
+    bytes_posted[static_cast<size_t>(tag)] += static_cast<int64_t>(bytes.size());
+    mpi_check(MPI_Isend(bytes.data(), to_count(bytes.size()), MPI_BYTE, message.destination,
+                        static_cast<int>(tag), comm, &message.request),
+              "MPI_Isend");
+  }
+
+  /// Matches every message with `tag` that has come, so that its bytes can move.
+  void take_in(Tag tag) {
+    while (true) {
+      int there = 0;
+      MPI_Message message;
+      MPI_Status status;
+      mpi_check(MPI_Improbe(MPI_ANY_SOURCE, static_cast<int>(tag), comm, &there, &message, &status),
+                "MPI_Improbe");
+      if (!there) return;
+      int count = 0;
+      MPI_Get_count(&status, MPI_BYTE, &count);
+      Arriving& taken = arriving.emplace_back();
+      taken.tag = tag;
+      taken.incoming = {status.MPI_SOURCE, std::string(static_cast<size_t>(count), '\0')};
+      mpi_check(MPI_Imrecv(taken.incoming.bytes.data(), count, MPI_BYTE, &message, &taken.request),
+                "MPI_Imrecv");
+    }
+  }
+
+  /// The oldest message with `tag` from `source` (or from any, of those whose oldest is whole), if it is
+  /// whole.
+  std::optional<Incoming> take_whole(int source, Tag tag) {
+    std::vector<int> unfinished;  // a source's later messages wait for its earlier ones
+    for (auto it = arriving.begin(); it != arriving.end(); ++it) {
+      const int from = it->incoming.source;
+      if (it->tag != tag || (source != MPI_ANY_SOURCE && from != source)) continue;
+      if (std::ranges::find(unfinished, from) != unfinished.end()) continue;
+      int done = 0;
+      mpi_check(MPI_Test(&it->request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+      if (done) {
+        Incoming incoming = std::move(it->incoming);
+        arriving.erase(it);
+        return incoming;
+      }
+      unfinished.push_back(from);
+    }
+    return std::nullopt;
+  }
+
+  /// Whether an expected message is there; then it knows its size.
+  static bool has_come(Expected& message) {
+    int done = 0, error_class = MPI_SUCCESS;
+    MPI_Status status;
+    const int code = MPI_Test(&message.request, &done, &status);
+    MPI_Error_class(code, &error_class);
+    if (error_class == MPI_ERR_TRUNCATE) return true;  // longer than its place
+    mpi_check(code, "MPI_Test");
+    if (done) MPI_Get_count(&status, MPI_BYTE, &message.received);
+    return done != 0;
+  }
+
+  void check_size(const Expected& message) const {
+    if (message.received == static_cast<int64_t>(message.size)) return;
+    throw Error("message of rank " + std::to_string(world_ranks[static_cast<size_t>(message.source)]),
+                std::to_string(message.size) + " bytes were due, and another number came",
+                "all ranks must run the same build of nemo-dist");
   }
 };
 
@@ -181,13 +256,17 @@ void Communicator::set_step(int64_t step) {
 
 void Communicator::post(int destination, Tag tag, std::string bytes) {
   impl_->reap();
-  impl_->bytes_posted[static_cast<size_t>(tag)] += static_cast<int64_t>(bytes.size());
-  Impl::Posted& posted = impl_->posted.emplace_back();
-  posted.destination = destination;
-  posted.bytes = std::move(bytes);
-  mpi_check(MPI_Isend(posted.bytes.data(), to_count(posted.bytes.size()), MPI_BYTE, destination,
-                      static_cast<int>(tag), impl_->comm, &posted.request),
-            "MPI_Isend");
+  Impl::Posted& message = impl_->posted.emplace_back();
+  message.destination = destination;
+  message.bytes = std::move(bytes);
+  impl_->send(message, tag, message.bytes);
+}
+
+void Communicator::post_in_place(int destination, Tag tag, std::string_view bytes) {
+  impl_->reap();
+  Impl::Posted& message = impl_->posted.emplace_back();
+  message.destination = destination;
+  impl_->send(message, tag, bytes);
 }
 
 void Communicator::flush(Wait wait) {
@@ -201,39 +280,48 @@ void Communicator::flush(Wait wait) {
 std::string Communicator::receive(int source, Tag tag, Wait wait) {
   std::optional<Incoming> incoming;
   impl_->wait_until(wait, source, [&] {
-    incoming = impl_->try_receive(source, tag);
+    impl_->take_in(tag);
+    incoming = impl_->take_whole(source, tag);
     return incoming.has_value();
   });
   return std::move(incoming->bytes);
 }
 
-std::optional<Communicator::Incoming> Communicator::poll(Tag tag) {
+void Communicator::progress(Tag tag) {
   impl_->reap();
-  return impl_->try_receive(MPI_ANY_SOURCE, tag);
+  impl_->take_in(tag);
 }
 
-void Communicator::barrier(Wait wait) {
-  MPI_Request request;
-  mpi_check(MPI_Ibarrier(impl_->comm, &request), wait.what);
-  impl_->wait_request(request, wait);
+std::optional<Communicator::Incoming> Communicator::poll(Tag tag) {
+  progress(tag);
+  return impl_->take_whole(MPI_ANY_SOURCE, tag);
+}
+
+void Communicator::expect(int source, Tag tag, std::span<std::byte> into) {
+  Impl::Expected& message = impl_->expected.emplace_back();
+  message.source = source;
+  message.size = into.size();
+  mpi_check(MPI_Irecv(into.data(), to_count(into.size()), MPI_BYTE, source, static_cast<int>(tag),
+                      impl_->comm, &message.request),
+            "MPI_Irecv");
+}
+
+void Communicator::await_expected(Wait wait) {
+  std::deque<Impl::Expected>& expected = impl_->expected;
+  while (!expected.empty()) {
+    impl_->wait_until(wait, expected.front().source, [&] { return Impl::has_come(expected.front()); });
+    const Impl::Expected message = expected.front();
+    expected.pop_front();
+    impl_->check_size(message);
+  }
 }
 
 std::vector<int64_t> Communicator::all_max(std::span<const int64_t> values, Wait wait) {
-  std::vector<int64_t> result(values.begin(), values.end());
-  MPI_Request request;
-  mpi_check(MPI_Iallreduce(values.data(), result.data(), to_count(values.size()), MPI_INT64_T, MPI_MAX,
-                           impl_->comm, &request),
-            wait.what);
-  impl_->wait_request(request, wait);
-  return result;
+  return impl_->all_reduce(values, MPI_MAX, wait);
 }
 
-int64_t Communicator::all_sum(int64_t value, Wait wait) {
-  int64_t result = 0;
-  MPI_Request request;
-  mpi_check(MPI_Iallreduce(&value, &result, 1, MPI_INT64_T, MPI_SUM, impl_->comm, &request), wait.what);
-  impl_->wait_request(request, wait);
-  return result;
+std::vector<int64_t> Communicator::all_sum(std::span<const int64_t> values, Wait wait) {
+  return impl_->all_reduce(values, MPI_SUM, wait);
 }
 
 std::string Communicator::broadcast(std::string bytes, int root, Wait wait) {

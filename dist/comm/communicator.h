@@ -61,23 +61,33 @@ class Communicator {
   /// Sends `bytes` without waiting; they are kept until they are gone. Messages between two ranks with the
   /// same tag arrive in order.
   void post(int destination, Tag tag, std::string bytes);
+  /// The same without a copy: the caller leaves `bytes` as they are until flush has returned.
+  void post_in_place(int destination, Tag tag, std::string_view bytes);
   /// Waits until everything posted is gone.
   void flush(Wait wait);
+
   /// Waits for the next message from `source` with `tag`.
   std::string receive(int source, Tag tag, Wait wait);
+  /// Takes in what has come with `tag`, for a later receive, and moves on what is posted. Never waits. Called
+  /// between pieces of work: nothing else moves a large message while both of its ranks compute.
+  void progress(Tag tag);
+  /// Receives the next message from `source` with `tag` straight into `into`, which must be there until
+  /// await_expected. Its size is that of the message. A tag is either expected or received, never both.
+  void expect(int source, Tag tag, std::span<std::byte> into);
+  /// Waits for all that is expected. Throws Error for a message of another size.
+  void await_expected(Wait wait);
 
   struct Incoming {
     int source = 0;
     std::string bytes;
   };
-  /// The next message with `tag` from anybody, if one is there. Never waits.
+  /// The next message with `tag` from anybody, if one is there whole. Never waits.
   std::optional<Incoming> poll(Tag tag);
 
-  void barrier(Wait wait);
   /// Element-wise maximum over all ranks.
   std::vector<int64_t> all_max(std::span<const int64_t> values, Wait wait);
-  /// The sum over all ranks.
-  int64_t all_sum(int64_t value, Wait wait);
+  /// Element-wise sum over all ranks.
+  std::vector<int64_t> all_sum(std::span<const int64_t> values, Wait wait);
   /// root's bytes, at every rank.
   std::string broadcast(std::string bytes, int root, Wait wait);
   /// Everybody's bytes at every rank, by rank.

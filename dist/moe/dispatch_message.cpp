@@ -3,27 +3,22 @@
 #include <cstring>
 
 #include "kernels/error.h"
+#include "kernels/ops/elementwise.h"
 
 namespace nemo::dist {
 
 namespace {
 
 template <class T>
-char* put(char* to, const std::vector<T>& values) {
-  const size_t bytes = values.size() * sizeof(T);
-  if (bytes > 0) std::memcpy(to, values.data(), bytes);
-  return to + bytes;
+void put(std::string& bytes, std::span<const T> values) {
+  bytes.append(reinterpret_cast<const char*>(values.data()), values.size_bytes());
 }
 
-void put_row(char* to, const float* row, int64_t width, kernels::DType wire) {
-  if (wire == kernels::DType::kFloat32) {
-    std::memcpy(to, row, static_cast<size_t>(width) * sizeof(float));
-    return;
-  }
-  for (int64_t i = 0; i < width; ++i) {
-    const kernels::bf16 value = kernels::bf16::from_float(row[i]);
-    std::memcpy(to + i * 2, &value, sizeof(value));
-  }
+template <class T>
+std::span<const T> take(const char*& from, int64_t count) {
+  const std::span<const T> values(reinterpret_cast<const T*>(from), static_cast<size_t>(count));
+  from += values.size_bytes();
+  return values;
 }
 
 }  // namespace
@@ -35,61 +30,56 @@ void DispatchWriter::add(int32_t row, std::span<const int32_t> expert_ids, std::
   weights_.insert(weights_.end(), weights.begin(), weights.end());
 }
 
-std::string DispatchWriter::finish(kernels::TensorView<const float> x, kernels::DType wire) const {
-  const auto row_bytes = static_cast<size_t>(x.cols * kernels::dtype_bytes(wire));
-  const std::vector<int32_t> counts = {static_cast<int32_t>(rows_.size()),
-                                       static_cast<int32_t>(weights_.size())};
-  std::string bytes(4 * (counts.size() + rows_.size() + 2 * weights_.size()) + rows_.size() * row_bytes,
-                    '\0');
-  char* to = put(put(put(put(bytes.data(), counts), pairs_), expert_ids_), weights_);
-  for (size_t i = 0; i < rows_.size(); ++i) put_row(to + i * row_bytes, x.row(rows_[i]), x.cols, wire);
+std::string DispatchWriter::finish(kernels::TensorView<const std::byte> x) const {
+  const int32_t counts[2] = {static_cast<int32_t>(rows_.size()), static_cast<int32_t>(weights_.size())};
+  std::string bytes;
+  bytes.reserve(sizeof(counts) + 4 * (rows_.size() + 2 * weights_.size()) +
+                rows_.size() * static_cast<size_t>(x.cols));
+  put<int32_t>(bytes, counts);
+  put<int32_t>(bytes, pairs_);
+  put<int32_t>(bytes, expert_ids_);
+  put<float>(bytes, weights_);
+  for (const int32_t row : rows_) put<std::byte>(bytes, {x.row(row), static_cast<size_t>(x.cols)});
   return bytes;
 }
 
-DispatchReader::DispatchReader(std::string_view bytes, int64_t row_width, kernels::DType wire)
-    : row_width_(row_width), wire_(wire) {
+DispatchReader::DispatchReader(std::string_view bytes, int64_t row_width, kernels::DType wire) : wire_(wire) {
   int32_t counts[2] = {0, 0};
   if (bytes.size() >= sizeof(counts)) std::memcpy(counts, bytes.data(), sizeof(counts));
-  num_rows = counts[0];
-  num_pairs = counts[1];
+  const int64_t num_rows = counts[0], num_pairs = counts[1];
   const int64_t expected = int64_t{sizeof(counts)} + 4 * (num_rows + 2 * num_pairs) +
                            num_rows * row_width * kernels::dtype_bytes(wire);
   if (num_rows < 0 || num_pairs < 0 || expected != static_cast<int64_t>(bytes.size()))
     throw Error("dispatch message",
                 std::to_string(bytes.size()) + " bytes where " + std::to_string(expected) + " were announced",
                 "all ranks must run the same build of nemo-dist");
-  pairs = bytes.data() + sizeof(counts);
-  expert_ids = pairs + 4 * num_rows;
-  weights = expert_ids + 4 * num_pairs;
-  row_bytes_ = weights + 4 * num_pairs;
+  const char* from = bytes.data() + sizeof(counts);
+  pairs_ = take<int32_t>(from, num_rows);
+  expert_ids_ = take<int32_t>(from, num_pairs);
+  weights_ = take<float>(from, num_pairs);
+  rows_ = from;
   check_pairs();
 }
 
 void DispatchReader::check_pairs() const {
   int64_t sum = 0;
-  for (int64_t row = 0; row < num_rows; ++row) {
-    int32_t count = 0;
-    std::memcpy(&count, pairs + 4 * row, sizeof(count));
+  for (const int32_t count : pairs_) {
     if (count < 0) throw Error("dispatch message", "a row with " + std::to_string(count) + " experts", "");
     sum += count;
   }
-  if (sum != num_pairs) {
+  if (sum != static_cast<int64_t>(weights_.size())) {
     throw Error("dispatch message",
-                std::to_string(num_pairs) + " pairs where its rows have " + std::to_string(sum),
+                std::to_string(weights_.size()) + " pairs where its rows have " + std::to_string(sum),
                 "all ranks must run the same build of nemo-dist");
   }
 }
 
-void DispatchReader::read_row(int64_t row, float* out) const {
-  const char* from = row_bytes_ + row * row_width_ * kernels::dtype_bytes(wire_);
-  if (wire_ == kernels::DType::kFloat32) {
-    std::memcpy(out, from, static_cast<size_t>(row_width_) * sizeof(float));
-    return;
-  }
-  for (int64_t i = 0; i < row_width_; ++i) {
-    kernels::bf16 value;
-    std::memcpy(&value, from + i * 2, sizeof(value));
-    out[i] = value.to_float();
+void DispatchReader::read_rows(const kernels::Context& context, kernels::TensorView<float> out) const {
+  if (wire_ == kernels::DType::kBFloat16) {
+    const kernels::TensorView rows(reinterpret_cast<const kernels::bf16*>(rows_), out.rows, out.cols);
+    kernels::to_float(context, rows, out);
+  } else if (out.rows > 0) {
+    std::memcpy(out.data, rows_, static_cast<size_t>(out.rows * out.cols) * sizeof(float));
   }
 }
 

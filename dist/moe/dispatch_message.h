@@ -11,38 +11,47 @@
 
 namespace nemo::dist {
 
+/// Besides its rows, each with 4 bytes and 8 for each of its experts, a message has its two counts.
+inline constexpr int64_t kDispatchCountBytes = 8;
+
 /// Collects the rows for one destination.
 class DispatchWriter {
  public:
   void add(int32_t row, std::span<const int32_t> expert_ids, std::span<const float> weights);
   const std::vector<int32_t>& rows() const { return rows_; }
-  /// The message; x [T, X] holds the rows named in add.
-  std::string finish(kernels::TensorView<const float> x, kernels::DType wire) const;
+  const std::vector<int32_t>& pairs() const { return pairs_; }  ///< of each row
+  const std::vector<int32_t>& expert_ids() const { return expert_ids_; }
+  const std::vector<float>& weights() const { return weights_; }
+
+  /// The message; x [T, bytes of a row] holds the rows named in add, as they travel.
+  std::string finish(kernels::TensorView<const std::byte> x) const;
 
  private:
   std::vector<int32_t> rows_, pairs_, expert_ids_;
   std::vector<float> weights_;
 };
 
-/// A message from another rank, checked. Borrows its bytes.
-struct DispatchReader {
+/// A message from another rank, checked. Borrows its bytes, which are aligned for int32.
+class DispatchReader {
+ public:
   /// Throws Error if the size does not fit the counts inside, or the rows' pairs are not num_pairs together.
   DispatchReader(std::string_view bytes, int64_t row_width, kernels::DType wire);
 
-  int64_t num_rows = 0;
-  int64_t num_pairs = 0;
-  const char* pairs = nullptr;       ///< int32 [num_rows], unaligned
-  const char* expert_ids = nullptr;  ///< int32 [num_pairs], unaligned
-  const char* weights = nullptr;     ///< float [num_pairs], unaligned
-  /// Widens row `row` into out [row_width].
-  void read_row(int64_t row, float* out) const;
+  std::span<const int32_t> pairs() const { return pairs_; }  ///< of each row
+  std::span<const int32_t> expert_ids() const { return expert_ids_; }
+  std::span<const float> weights() const { return weights_; }
+  int64_t num_rows() const { return static_cast<int64_t>(pairs_.size()); }
+
+  /// Widens the rows into out [num_rows, row_width].
+  void read_rows(const kernels::Context& context, kernels::TensorView<float> out) const;
 
  private:
   /// Whoever walks over the rows' pairs stays in expert_ids and weights.
   void check_pairs() const;
 
-  const char* row_bytes_ = nullptr;
-  int64_t row_width_ = 0;
+  std::span<const int32_t> pairs_, expert_ids_;
+  std::span<const float> weights_;
+  const char* rows_ = nullptr;
   kernels::DType wire_ = kernels::DType::kFloat32;
 };
 

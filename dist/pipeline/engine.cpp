@@ -17,7 +17,7 @@ Engine::Engine(ProcessGrid& grid, Stage& stage, int64_t num_slots, Scheduler* sc
                std::function<void(int64_t)> on_step)
     : grid_(grid),
       stage_(stage),
-      links_(grid.stages, stage.context().dtype),
+      links_(grid.stages, stage.context()),
       scheduler_(scheduler),
       feed_(feed),
       on_step_(std::move(on_step)) {
@@ -41,11 +41,21 @@ void Engine::run_step(const StepMessage& message) {
   // The message goes ahead of the hidden states, so that the next stage is ready when they come.
   if (!grid_.is_last_stage()) links_.send_step(message);
   auto stream = stage_.stream_for(message);
-  if (grid_.is_first_stage()) {
-    stage_.embed(message, stream);
-  } else {
+  if (!grid_.is_first_stage()) {
+    const Clock::time_point asked = Clock::now();
     links_.receive_hidden(stream);
+    if (message.num_rows() > 0) counters_.waiting += Clock::now() - asked;
   }
+  const Clock::time_point began = Clock::now();
+  compute(message, stream);
+  if (message.num_rows() == 0) return;
+  ++counters_.steps;
+  counters_.rows += message.num_rows();
+  counters_.working += Clock::now() - began;
+}
+
+void Engine::compute(const StepMessage& message, kernels::TensorView<float> stream) {
+  if (grid_.is_first_stage()) stage_.embed(message, stream);
   stage_.forward(message, stream);
   if (!grid_.is_last_stage()) {
     links_.send_hidden(stream);
@@ -63,7 +73,10 @@ void Engine::take_oldest_result() {
   const int64_t step = in_flight_.front();
   in_flight_.pop_front();
   if (local_results_.empty()) {
-    scheduler_->apply(links_.receive_result(step));
+    const Clock::time_point asked = Clock::now();
+    const StepResult result = links_.receive_result(step);
+    counters_.waiting += Clock::now() - asked;
+    scheduler_->apply(result);
   } else {
     scheduler_->apply(local_results_.front());
     local_results_.pop_front();
@@ -103,7 +116,10 @@ void Engine::lead() {
 
 void Engine::follow() {
   while (true) {
+    const Clock::time_point asked = Clock::now();
     const StepMessage message = links_.receive_step();
+    // Before its first step a stage waits for requests.
+    if (message.num_rows() > 0 && counters_.steps > 0) counters_.waiting += Clock::now() - asked;
     if (message.stop) {
       if (!grid_.is_last_stage()) links_.send_step(message);
       return;

@@ -3,6 +3,7 @@
 // layer is an exchange of all of them.
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <optional>
@@ -27,6 +28,15 @@ class LaneFeed {
   virtual bool is_exhausted() const = 0;
 };
 
+/// How well this rank's stage was fed by the others of its lane, since its start.
+struct PipelineCounters {
+  int64_t steps = 0;  ///< with rows of this lane
+  int64_t rows = 0;   ///< in them
+  std::chrono::nanoseconds working{0};
+  /// For steps and hidden states, or on the first stage for results: bubbles.
+  std::chrono::nanoseconds waiting{0};
+};
+
 class Engine {
  public:
   /// References must outlive the engine. `scheduler` and `feed` are given on stage 0 only. `on_step` hears of
@@ -37,10 +47,13 @@ class Engine {
   /// Runs until the feed is exhausted and every lane of the replica is idle. Throws Error.
   void run();
 
+  const PipelineCounters& counters() const { return counters_; }
+
  private:
   void lead();
   void follow();
   void run_step(const StepMessage& message);
+  void compute(const StepMessage& message, kernels::TensorView<float> stream);
   void take_oldest_result();
 
   ProcessGrid& grid_;
@@ -52,6 +65,7 @@ class Engine {
   std::function<void(int64_t)> on_step_;
   std::deque<int64_t> in_flight_;         ///< steps whose results are due, oldest first
   std::deque<StepResult> local_results_;  ///< where the first stage is also the last
+  PipelineCounters counters_;
 };
 
 }  // namespace nemo::dist

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernels/error.h"
+#include "kernels/ops/elementwise.h"
 
 namespace nemo::dist {
 
@@ -18,12 +19,12 @@ StepMessage Links::receive_step() {
 
 void Links::send_hidden(TensorView<const float> stream) {
   const int64_t count = stream.rows * stream.cols;
-  std::string bytes(static_cast<size_t>(count * kernels::dtype_bytes(wire_)), '\0');
-  if (wire_ == kernels::DType::kFloat32) {
+  std::string bytes(static_cast<size_t>(count * kernels::dtype_bytes(context_.dtype)), '\0');
+  if (context_.dtype == kernels::DType::kFloat32) {
     if (count > 0) std::memcpy(bytes.data(), stream.data, bytes.size());
   } else {
-    auto* const to = reinterpret_cast<kernels::bf16*>(bytes.data());
-    for (int64_t i = 0; i < count; ++i) to[i] = kernels::bf16::from_float(stream.data[i]);
+    kernels::to_bf16(context_, stream,
+                     {reinterpret_cast<kernels::bf16*>(bytes.data()), stream.rows, stream.cols});
   }
   stages_.post(stages_.rank() + 1, Tag::kHidden, std::move(bytes));
 }
@@ -31,15 +32,15 @@ void Links::send_hidden(TensorView<const float> stream) {
 void Links::receive_hidden(TensorView<float> stream) {
   const int64_t count = stream.rows * stream.cols;
   const std::string bytes = stages_.receive(stages_.rank() - 1, Tag::kHidden, "hidden states");
-  if (static_cast<int64_t>(bytes.size()) != count * kernels::dtype_bytes(wire_))
+  if (static_cast<int64_t>(bytes.size()) != count * kernels::dtype_bytes(context_.dtype))
     throw Error("hidden states",
                 std::to_string(bytes.size()) + " bytes for " + std::to_string(stream.rows) + " rows",
                 "all ranks must run the same build of nemo-dist");
-  if (wire_ == kernels::DType::kFloat32) {
+  if (context_.dtype == kernels::DType::kFloat32) {
     if (count > 0) std::memcpy(stream.data, bytes.data(), bytes.size());
   } else {
-    const auto* const from = reinterpret_cast<const kernels::bf16*>(bytes.data());
-    for (int64_t i = 0; i < count; ++i) stream.data[i] = from[i].to_float();
+    const TensorView rows(reinterpret_cast<const kernels::bf16*>(bytes.data()), stream.rows, stream.cols);
+    kernels::to_float(context_, rows, stream);
   }
 }
 

@@ -10,9 +10,9 @@ namespace nemo::dist {
 
 class Links {
  public:
-  /// `stages`: the ranks of one lane, rank = stage. `wire`: the job's dtype, in which the residual stream is
-  /// exact.
-  Links(Communicator& stages, kernels::DType wire) : stages_(stages), wire_(wire) {}
+  /// `stages`: the ranks of one lane, rank = stage. The residual stream travels in `context`'s dtype, in
+  /// which it is exact.
+  Links(Communicator& stages, const kernels::Context& context) : stages_(stages), context_(context) {}
 
   void send_step(const StepMessage& message);
   StepMessage receive_step();
@@ -26,7 +26,7 @@ class Links {
 
  private:
   Communicator& stages_;
-  kernels::DType wire_;
+  const kernels::Context& context_;
 };
 
 }  // namespace nemo::dist

@@ -11,6 +11,7 @@ Stage::Stage(const ModelConfig& config, const Plan& plan, ProcessGrid& grid, con
     : config_(config),
       context_(context),
       range_(plan.stages[static_cast<size_t>(grid.position.stage)].layers),
+      stages_(grid.stages),
       dispatcher_(grid.lanes),
       num_lanes_(grid.lanes.size()),
       state_(config, {.layer_begin = range_.begin,
@@ -72,6 +73,8 @@ void Stage::forward(const StepMessage& message, TensorView<float> stream) {
                       distributed_moe(step, dispatcher_, splits_[local_idx], config, layer, x, y);
                     }
                   });
+    if (num_lanes_ > 1) dispatcher_.progress();
+    if (stages_.size() > 1) stages_.progress(Tag::kHidden);
   }
 }
 

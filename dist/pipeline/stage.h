@@ -28,7 +28,8 @@ class Stage {
   /// First stage: stream = embedding of the message's tokens.
   void embed(const StepMessage& message, kernels::TensorView<float> stream);
 
-  /// Runs the stage's layers in place. Every lane of the stage must call this for the same step.
+  /// Runs the stage's layers in place. Every lane of the stage must call this for the same step. Between
+  /// layers, what other stages and lanes send moves on.
   void forward(const StepMessage& message, kernels::TensorView<float> stream);
 
   /// Last stage: logits [R, V] of gathered rows of the stream.
@@ -37,11 +38,13 @@ class Stage {
   const ModelConfig& config() const { return config_; }
   const kernels::Context& context() const { return context_; }
   Workspace& workspace() { return workspace_; }
+  const ExchangeCounters& exchange_counters() const { return dispatcher_.counters(); }
 
  private:
   const ModelConfig& config_;
   const kernels::Context& context_;
   const LayerRange range_;
+  Communicator& stages_;
   TokenDispatcher dispatcher_;
   const int num_lanes_;
   std::vector<ExpertSplit> splits_;  ///< by layer of the stage; empty for other kinds

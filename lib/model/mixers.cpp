@@ -59,12 +59,20 @@ void attention_mixer(const Step& step, const AttentionLayer& layer, const kernel
   layer.o_proj(step.context, attended, y);
 }
 
+void mlp_up(const Step& step, const MlpLayer& layer, TensorView<const float> x, TensorView<float> hidden) {
+  layer.up_proj(step.context, x, hidden);
+  kernels::relu2(step.context, hidden);
+}
+
+void mlp_down(const Step& step, const MlpLayer& layer, TensorView<const float> hidden, TensorView<float> y) {
+  layer.down_proj(step.context, hidden, y);
+}
+
 void mlp_mixer(const Step& step, const MlpLayer& layer, TensorView<const float> x, TensorView<float> y) {
   Workspace::Frame frame(step.workspace);
   auto hidden = step.workspace.tensor<float>(x.rows, layer.up_proj.weight.n());
-  layer.up_proj(step.context, x, hidden);
-  kernels::relu2(step.context, hidden);
-  layer.down_proj(step.context, hidden, y);
+  mlp_up(step, layer, x, hidden);
+  mlp_down(step, layer, hidden, y);
 }
 
 }  // namespace nemo

@@ -17,6 +17,11 @@ void mamba2_mixer(const Step& step, const Mamba2Layer& layer, const kernels::Mam
 void attention_mixer(const Step& step, const AttentionLayer& layer, const kernels::KvPages& pages,
                      kernels::TensorView<const float> x, kernels::TensorView<float> y);
 
+/// The two halves of an MLP: hidden [T, I] = relu(up x)^2, y = down hidden.
+void mlp_up(const Step& step, const MlpLayer& layer, kernels::TensorView<const float> x,
+            kernels::TensorView<float> hidden);
+void mlp_down(const Step& step, const MlpLayer& layer, kernels::TensorView<const float> hidden,
+              kernels::TensorView<float> y);
 /// down(relu(up x)^2); also the shared expert of a MoE layer.
 void mlp_mixer(const Step& step, const MlpLayer& layer, kernels::TensorView<const float> x,
                kernels::TensorView<float> y);

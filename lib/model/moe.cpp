@@ -101,13 +101,16 @@ int64_t count_roots(std::span<const ExpertRange> subtrees, std::span<const int32
   return roots;
 }
 
-TensorView<const float> expert_partial_sums(const Step& step, const MoeLayer& layer,
-                                            std::span<const ExpertRange> subtrees, const ExpertRows& input) {
+int64_t count_roots(std::span<const ExpertRange> subtrees, const ExpertRows& rows) {
+  int64_t roots = 0;
+  for (int64_t row = 0; row < rows.rows.rows; ++row) roots += count_roots(subtrees, rows.ids_of(row));
+  return roots;
+}
+
+void expert_partial_sums(const Step& step, const MoeLayer& layer, std::span<const ExpertRange> subtrees,
+                         const ExpertRows& input, TensorView<float> roots) {
   const auto num_pairs = static_cast<int64_t>(input.expert_ids.size());
-  int64_t num_roots = 0;
-  for (int64_t row = 0; row < input.rows.rows; ++row) num_roots += count_roots(subtrees, input.ids_of(row));
-  auto roots = step.workspace.tensor<float>(num_roots, input.rows.cols);
-  if (num_pairs == 0) return roots;
+  if (num_pairs == 0) return;
 
   Workspace::Frame frame(step.workspace);
   const SortedPairs pairs = sort_by_expert(step.workspace, layer.experts, input);
@@ -115,7 +118,7 @@ TensorView<const float> expert_partial_sums(const Step& step, const MoeLayer& la
   run_experts(step, layer, input.rows, pairs, outputs);
 
   auto terms = step.workspace.array<kernels::TreeTerm>(num_pairs);
-  auto root_offsets = step.workspace.array<int64_t>(num_roots + 1);
+  auto root_offsets = step.workspace.array<int64_t>(roots.rows + 1);
   for (int64_t i = 0; i < num_pairs; ++i)
     terms[i] = {.position = input.expert_ids[i], .input_row = pairs.pair_of[i], .weight = input.weights[i]};
   int64_t root = 0;
@@ -124,9 +127,9 @@ TensorView<const float> expert_partial_sums(const Step& step, const MoeLayer& la
       root_offsets[root++] = ids.data() - input.expert_ids.data();
     });
   }
+  NEMO_CHECK(root == roots.rows, "as many roots as the rows give back");
   root_offsets[root] = num_pairs;
   kernels::tree_sum(step.context, outputs, terms, root_offsets, roots);
-  return roots;
 }
 
 void finish_moe(const Step& step, const MoeLayer& layer, TensorView<const float> routed,
@@ -149,11 +152,12 @@ void moe_mixer(const Step& step, const LayerConfig& config, const MoeLayer& laye
   const auto num_pairs = static_cast<size_t>(x.rows * top_k);
   const ExpertRange whole{0, config.n_routed_experts};
   const std::span<const ExpertRange> subtrees(&whole, 1);
-  const auto sums = expert_partial_sums(step, layer, subtrees,
-                                        {.rows = expert_input(step, layer, x),
-                                         .offsets = offsets,
-                                         .expert_ids = {routed.expert_ids.data, num_pairs},
-                                         .weights = {routed.weights.data, num_pairs}});
+  const ExpertRows rows{.rows = expert_input(step, layer, x),
+                        .offsets = offsets,
+                        .expert_ids = {routed.expert_ids.data, num_pairs},
+                        .weights = {routed.weights.data, num_pairs}};
+  auto sums = step.workspace.tensor<float>(x.rows, rows.rows.cols);
+  expert_partial_sums(step, layer, subtrees, rows, sums);
   TensorView<float> shared;
   if (layer.shared) {
     shared = step.workspace.tensor<float>(x.rows, x.cols);

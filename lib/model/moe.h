@@ -57,12 +57,14 @@ void for_each_root(std::span<const kernels::ExpertRange> subtrees, std::span<con
 /// How many roots that is.
 int64_t count_roots(std::span<const kernels::ExpertRange> subtrees, std::span<const int32_t> expert_ids);
 
+/// How many roots all rows give back.
+int64_t count_roots(std::span<const kernels::ExpertRange> subtrees, const ExpertRows& rows);
+
 /// Runs the block's experts and adds each row's weighted outputs along the tree, up to the roots of
-/// `subtrees` (the block's maximal subtrees). Returns [sum of count_roots over rows, X]: row after row,
-/// subtrees rising.
-kernels::TensorView<const float> expert_partial_sums(const Step& step, const MoeLayer& layer,
-                                                     std::span<const kernels::ExpertRange> subtrees,
-                                                     const ExpertRows& input);
+/// `subtrees` (the block's maximal subtrees). roots [count_roots, X]: row after row, subtrees rising.
+void expert_partial_sums(const Step& step, const MoeLayer& layer,
+                         std::span<const kernels::ExpertRange> subtrees, const ExpertRows& input,
+                         kernels::TensorView<float> roots);
 
 /// y = latent_out(routed) (or routed itself) + shared. `shared` [T, H] is the shared expert's output, or
 /// empty.

@@ -1,8 +1,6 @@
 // What ranks send each other. The first byte is the message's own kind ('M' and 'A' of a step; 'Q', 'R' and
 // 'P' of a lane: a request, a record, progress), or 'D', a second byte for the width and a dispatch message.
 // What is accepted must be what its value is written as.
-#include <cstring>
-
 #include "dist/moe/dispatch_message.h"
 #include "dist/schedule/step_message.h"
 #include "lib/request/serialize.h"
@@ -20,20 +18,21 @@ void check(std::string_view bytes, const Read& read) {
 void check_dispatch(std::string_view bytes) {
   if (bytes.empty()) return;
   const auto width = static_cast<uint8_t>(bytes.front()) % 16;
-  bytes.remove_prefix(1);
+  const std::string message(bytes.substr(1));  // aligned, as what MPI receives is
   for (const auto wire : {kernels::DType::kFloat32, kernels::DType::kBFloat16}) {
     fuzz::accepts([&] {
-      const dist::DispatchReader reader(bytes, width, wire);
+      const dist::DispatchReader reader(message, width, wire);
       int64_t num_pairs = 0;
-      for (int64_t i = 0; i < reader.num_rows; ++i) {
-        int32_t count = 0;
-        std::memcpy(&count, reader.pairs + 4 * i, sizeof count);
+      for (const int32_t count : reader.pairs()) {
         fuzz::require(count >= 0, "a row's pairs can be counted");
         num_pairs += count;
       }
-      fuzz::require(num_pairs == reader.num_pairs, "the pairs of all rows are the message's");
-      std::vector<float> row(static_cast<size_t>(width));
-      for (int64_t i = 0; width > 0 && i < reader.num_rows; ++i) reader.read_row(i, row.data());
+      fuzz::require(num_pairs == static_cast<int64_t>(reader.expert_ids().size()),
+                    "the pairs of all rows are the message's");
+      static kernels::ThreadPool threads(1);
+      std::vector<float> rows(static_cast<size_t>(reader.num_rows() * width));
+      if (width > 0)
+        reader.read_rows({threads, kernels::Isa::kScalar, wire}, {rows.data(), reader.num_rows(), width});
     });
   }
 }

@@ -21,34 +21,32 @@ std::string message_of(DType wire) {
   DispatchWriter writer;
   writer.add(2, std::vector<int32_t>{4, 7}, std::vector<float>{0.25f, 0.75f});
   writer.add(0, std::vector<int32_t>{5}, std::vector<float>{1.5f});
-  return writer.finish({kRows.data(), 3, kWidth}, wire);
-}
-
-int32_t int_at(const char* from, int64_t i) {
-  int32_t value = 0;
-  std::memcpy(&value, from + 4 * i, sizeof(value));
-  return value;
+  std::vector<kernels::bf16> narrow;
+  for (const float value : kRows) narrow.push_back(kernels::bf16::from_float(value));
+  const void* const rows = wire == DType::kFloat32 ? static_cast<const void*>(kRows.data()) : narrow.data();
+  return writer.finish({static_cast<const std::byte*>(rows), 3, kWidth * kernels::dtype_bytes(wire)});
 }
 
 TEST(DispatchMessageTest, ComesBackAsItWas) {
+  kernels::ThreadPool threads(1);
   for (const DType wire : {DType::kFloat32, DType::kBFloat16}) {
     const std::string bytes = message_of(wire);
     const DispatchReader reader(bytes, kWidth, wire);
-    ASSERT_EQ(reader.num_rows, 2);
-    ASSERT_EQ(reader.num_pairs, 3);
-    EXPECT_EQ(int_at(reader.pairs, 0), 2);
-    EXPECT_EQ(int_at(reader.pairs, 1), 1);
-    EXPECT_EQ(int_at(reader.expert_ids, 0), 4);
-    EXPECT_EQ(int_at(reader.expert_ids, 2), 5);
-    float weight = 0;
-    std::memcpy(&weight, reader.weights + 4, sizeof(weight));
-    EXPECT_EQ(weight, 0.75f);
-    std::vector<float> row(kWidth);
-    reader.read_row(0, row.data());
-    EXPECT_EQ(std::memcmp(row.data(), kRows.data() + 2 * kWidth, sizeof(float) * kWidth), 0);
-    reader.read_row(1, row.data());
-    EXPECT_EQ(std::memcmp(row.data(), kRows.data(), sizeof(float) * kWidth), 0);
+    EXPECT_EQ(std::vector(reader.pairs().begin(), reader.pairs().end()), (std::vector<int32_t>{2, 1}));
+    EXPECT_EQ(std::vector(reader.expert_ids().begin(), reader.expert_ids().end()),
+              (std::vector<int32_t>{4, 7, 5}));
+    EXPECT_EQ(std::vector(reader.weights().begin(), reader.weights().end()),
+              (std::vector<float>{0.25f, 0.75f, 1.5f}));
+    std::vector<float> rows(2 * kWidth);
+    reader.read_rows({threads, kernels::detect_isa(), wire}, {rows.data(), 2, kWidth});
+    EXPECT_EQ(std::memcmp(rows.data(), kRows.data() + 2 * kWidth, sizeof(float) * kWidth), 0);
+    EXPECT_EQ(std::memcmp(rows.data() + kWidth, kRows.data(), sizeof(float) * kWidth), 0);
   }
+}
+
+TEST(DispatchMessageTest, ItsSizeIsCountsAndRowsAndPairs) {
+  EXPECT_EQ(static_cast<int64_t>(message_of(DType::kBFloat16).size()),
+            kDispatchCountBytes + 2 * (4 + 2 * kWidth) + 3 * 8);
 }
 
 TEST(DispatchMessageTest, BFloat16TakesHalfTheBytesOfARow) {
@@ -56,10 +54,10 @@ TEST(DispatchMessageTest, BFloat16TakesHalfTheBytesOfARow) {
 }
 
 TEST(DispatchMessageTest, NoRowsAreAMessageToo) {
-  const std::string bytes = DispatchWriter().finish({nullptr, 0, kWidth}, DType::kFloat32);
+  const std::string bytes = DispatchWriter().finish({nullptr, 0, 4 * kWidth});
   const DispatchReader reader(bytes, kWidth, DType::kFloat32);
-  EXPECT_EQ(reader.num_rows, 0);
-  EXPECT_EQ(reader.num_pairs, 0);
+  EXPECT_EQ(reader.num_rows(), 0);
+  EXPECT_TRUE(reader.expert_ids().empty());
 }
 
 TEST(DispatchMessageTest, AnyOtherLengthIsRefused) {

@@ -2,8 +2,10 @@
 // that the values can tell: other orders of the sum fail on them.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
-#include <iostream>
+#include <numeric>
+#include <random>
 
 #include "dist/moe/token_dispatcher.h"
 #include "dist/plan/plan.h"
@@ -70,9 +72,10 @@ class Bench {
     std::vector<ExpertRange> leaves;
     for (int64_t e = 0; e < moe_.shape().experts; ++e) leaves.push_back({e, e + 1});
     const auto num_pairs = static_cast<size_t>(num_rows * top_k);
-    const auto outputs = expert_partial_sums(
-        step(), whole_, leaves,
-        {view(x), offsets, {routed.expert_ids.data, num_pairs}, {routed.weights.data, num_pairs}});
+    const ExpertRows input{
+        view(x), offsets, {routed.expert_ids.data, num_pairs}, {routed.weights.data, num_pairs}};
+    auto outputs = workspace_.tensor<float>(num_rows * top_k, moe_.shape().hidden);
+    expert_partial_sums(step(), whole_, leaves, input, outputs);
     std::vector<float> y(x.size(), 0.0f);
     for (int64_t row = 0; row < num_rows; ++row) {
       for (const ExpertRange& block : split_.blocks) {
@@ -215,17 +218,115 @@ TEST(DispatcherBatchTest, AGiantBatchGivesTheBitsOfOneRank) {
   }
 }
 
+/// Bytes that all ranks post with `tag` while `work` runs.
+template <class Work>
+int64_t bytes_posted_by_all(Tag tag, Work&& work) {
+  const int64_t before = world().bytes_posted(tag);
+  work();
+  const int64_t mine = world().bytes_posted(tag) - before;
+  return world().all_sum({&mine, 1}, "bytes").front();
+}
+
+int64_t sum_over_ranks(int64_t mine) {
+  return world().all_sum({&mine, 1}, "numbers").front();
+}
+
 // Where blocks are aligned powers of two, one float32 vector comes home for each row and rank; that is why
 // blocks send roots and not the outputs of their experts.
 TEST(DispatcherBytesTest, OneVectorComesHomeForEachRowAndRank) {
   if (world().size() == 3) GTEST_SKIP() << "8 experts on 3 ranks are not subtrees";
   Bench bench(world(), {{.name = "bytes", .top_k = 6}, DType::kBFloat16, 1});
   const std::vector<float> x = bench.rows(20 + world().rank(), 9);
-  const int64_t before = world().bytes_posted(Tag::kCombine);
-  const std::vector<float> y = bench.distributed(x, bench.split());
-  const int64_t posted = world().all_sum(world().bytes_posted(Tag::kCombine) - before, "bytes");
-  const int64_t vectors = world().all_sum(bench.rows_sent_away(x), "rows");
+  const int64_t posted = bytes_posted_by_all(Tag::kCombine, [&] { bench.distributed(x, bench.split()); });
+  const int64_t vectors = sum_over_ranks(bench.rows_sent_away(x));
   EXPECT_EQ(posted, vectors * 24 * static_cast<int64_t>(sizeof(float)));
+}
+
+/// Rows that choose experts as told, through the exchange with all sums zero.
+class ChosenRows {
+ public:
+  ChosenRows(const ModelConfig& model, std::vector<int32_t> ids, DType dtype)
+      : model_(model),
+        layer_(model.layers.front()),
+        ids_(std::move(ids)),
+        weights_(ids_.size(), 0.5f),
+        x_(static_cast<size_t>(num_rows() * model.expert_io_size(layer_)), 1.0f),
+        context_{threads_, kernels::detect_isa(), dtype} {}
+
+  int64_t num_rows() const { return static_cast<int64_t>(ids_.size()) / layer_.num_experts_per_tok; }
+
+  /// Rows that this rank sent to others.
+  int64_t exchange() {
+    const auto split =
+        ExpertSplit::make(blocks_of(layer_.n_routed_experts, world().size()), layer_.n_routed_experts);
+    const Step step{context_, model_, workspace_, {}, {}};
+    TokenDispatcher dispatcher(world());
+    const int64_t top_k = layer_.num_experts_per_tok;
+    const RoutedTokens routed{{ids_.data(), num_rows(), top_k}, {weights_.data(), num_rows(), top_k}};
+    auto handle =
+        dispatcher.dispatch(step, split, {x_.data(), num_rows(), model_.expert_io_size(layer_)}, routed);
+    const auto received = dispatcher.receive(step, handle);
+    std::fill_n(received.roots.data, received.roots.rows * received.roots.cols, 0.0f);
+    dispatcher.send_home(handle);
+    dispatcher.combine(step, std::move(handle));
+    return dispatcher.counters().copies;
+  }
+
+ private:
+  const ModelConfig& model_;
+  const LayerConfig& layer_;
+  std::vector<int32_t> ids_;
+  std::vector<float> weights_, x_;
+  kernels::ThreadPool threads_{1};
+  kernels::Context context_;
+  Workspace workspace_;
+};
+
+// The plan's wire bytes are expectations over routings. Where every row chooses every expert nothing is left
+// to chance, and they are what is posted, to the byte.
+TEST(DispatcherBytesTest, TheBytesPostedAreThePlans) {
+  JobConfig job;
+  for (const int64_t experts : {8, 13}) {
+    for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+      const RandomMoe moe({.name = "plan", .experts = experts, .top_k = experts, .latent = 10}, dtype);
+      job.dtype = dtype == DType::kFloat32 ? ActivationType::kFloat32 : ActivationType::kBFloat16;
+      const int64_t size = world().size(), tokens = 7 * size;
+      std::vector<int32_t> ids;
+      for (int row = 0; row < 7; ++row)
+        for (int32_t id = 0; id < experts; ++id) ids.push_back(id);
+      ChosenRows rows(moe.model_config(), ids, dtype);
+      const WireBytes wire = wire_bytes_per_token(moe.model_config(), job, {.expert = size});
+      int64_t copies = 0;
+      const int64_t combined = bytes_posted_by_all(Tag::kCombine, [&] { copies = rows.exchange(); });
+      const int64_t dispatched = bytes_posted_by_all(Tag::kDispatch, [&] { rows.exchange(); });
+      const int64_t counts = size * (size - 1) * kDispatchCountBytes;  // of each message, not of its tokens
+      const auto per_token = static_cast<double>(tokens);
+      EXPECT_NEAR(static_cast<double>(combined), per_token * wire.combine_per_moe_layer, 1e-6);
+      EXPECT_NEAR(static_cast<double>(dispatched - counts), per_token * wire.dispatch_per_moe_layer, 1e-6);
+      EXPECT_NEAR(static_cast<double>(sum_over_ranks(copies)), per_token * wire.ranks_per_moe_layer, 1e-9);
+    }
+  }
+}
+
+// Evenly drawn experts: as many copies as the plan expects, within five standard deviations of the mean.
+TEST(DispatcherBytesTest, CopiesPerTokenAreThePlansExpectation) {
+  constexpr int64_t kExperts = 16, kTopK = 3, kRows = 2000;
+  const RandomMoe moe({.name = "even", .experts = kExperts, .top_k = kTopK}, DType::kBFloat16);
+  std::mt19937 random(static_cast<unsigned>(world().rank()));
+  std::vector<int32_t> ids, all(kExperts);
+  std::iota(all.begin(), all.end(), 0);
+  for (int64_t row = 0; row < kRows; ++row) {
+    for (size_t i = 0; i < kTopK; ++i) std::swap(all[i], all[i + random() % (all.size() - i)]);
+    ids.insert(ids.end(), all.begin(), all.begin() + kTopK);
+    std::sort(ids.end() - kTopK, ids.end());
+  }
+  ChosenRows rows(moe.model_config(), ids, DType::kBFloat16);
+  const auto tokens = static_cast<double>(kRows * world().size());
+  const double copies = static_cast<double>(sum_over_ranks(rows.exchange())) / tokens;
+  const double expected =
+      wire_bytes_per_token(moe.model_config(), {}, {.expert = world().size()}).ranks_per_moe_layer;
+  const double most = std::min<double>(kTopK, world().size() - 1);  // so a variance of most^2 / 4 at the most
+  EXPECT_NEAR(copies, expected, 5 * most / 2 / std::sqrt(tokens));
 }
 
 class OtherOrderTest : public testing::TestWithParam<int64_t> {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "dist/pipeline/links.h"
+#include "dist/plan/plan.h"
 #include "kernels/error.h"
 
 namespace nemo::dist {
@@ -18,10 +19,12 @@ class LinksTest : public testing::Test {
   Communicator stages = Communicator::world(std::chrono::seconds(60));
   const int stage = stages.rank();
   const int last = stages.size() - 1;
+  kernels::ThreadPool threads{2};
 
   void TearDown() override {
     stages.flush("messages to be taken");
-    stages.barrier("the other stages");
+    const int64_t here = 1;
+    stages.all_max({&here, 1}, "the other stages");
   }
 };
 
@@ -42,7 +45,8 @@ std::vector<float> rows_of(int64_t count, int64_t step) {
 
 TEST_F(LinksTest, HiddenStatesPassALaneUnchanged) {
   for (const DType wire : {DType::kFloat32, DType::kBFloat16}) {
-    Links links(stages, wire);
+    const kernels::Context context{threads, kernels::detect_isa(), wire};
+    Links links(stages, context);
     for (const int64_t num_rows : {3, 0, 1, 700}) {
       const std::vector<float> sent = rows_of(num_rows * 40, num_rows);
       std::vector<float> stream(sent.size(), -1.0f);
@@ -59,8 +63,24 @@ TEST_F(LinksTest, HiddenStatesPassALaneUnchanged) {
   }
 }
 
+TEST_F(LinksTest, HiddenStatesTakeTheBytesOfThePlan) {
+  ModelConfig model;
+  model.hidden_size = 40;
+  JobConfig job;
+  job.dtype = ActivationType::kBFloat16;
+  const int64_t per_row = wire_bytes_per_token(model, job, {.pipeline = 2}).per_stage_boundary;
+  constexpr int64_t kTokenIdBytes = 4;  // travel in the step message
+  const kernels::Context context{threads, kernels::detect_isa(), DType::kBFloat16};
+  Links links(stages, context);
+  std::vector<float> rows = rows_of(9 * 40, 1);
+  if (stage > 0) links.receive_hidden({rows.data(), 9, 40});
+  if (stage < last) links.send_hidden({rows.data(), 9, 40});
+  EXPECT_EQ(stages.bytes_posted(Tag::kHidden), stage < last ? 9 * (per_row - kTokenIdBytes) : 0);
+}
+
 TEST_F(LinksTest, StepsRunAheadOfHiddenStatesAndResultsComeBackInOrder) {
-  Links links(stages, DType::kFloat32);
+  const kernels::Context context{threads, kernels::detect_isa(), DType::kFloat32};
+  Links links(stages, context);
   if (last == 0) GTEST_SKIP() << "one stage sends nothing";
   constexpr int64_t kSteps = 20;
   for (int64_t step = 0; step < kSteps; ++step) {
@@ -80,7 +100,8 @@ TEST_F(LinksTest, StepsRunAheadOfHiddenStatesAndResultsComeBackInOrder) {
 }
 
 TEST_F(LinksTest, AResultOfAnotherStepIsRefused) {
-  Links links(stages, DType::kFloat32);
+  const kernels::Context context{threads, kernels::detect_isa(), DType::kFloat32};
+  Links links(stages, context);
   if (stage == last) links.send_result({.step = 7, .segments = {}});
   if (stage == 0) {
     EXPECT_THROW(links.receive_result(6), Error);
@@ -88,7 +109,8 @@ TEST_F(LinksTest, AResultOfAnotherStepIsRefused) {
 }
 
 TEST_F(LinksTest, HiddenStatesOfAnotherSizeAreRefused) {
-  Links links(stages, DType::kBFloat16);
+  const kernels::Context context{threads, kernels::detect_isa(), DType::kBFloat16};
+  Links links(stages, context);
   std::vector<float> rows(12, 1.0f);
   if (stage < last) links.send_hidden({rows.data(), 3, 4});
   if (stage > 0) {
