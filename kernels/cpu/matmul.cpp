@@ -23,10 +23,12 @@ constexpr int64_t kFewTiles = 3;
 constexpr int64_t kStreams = 4;
 constexpr int64_t kStreamPiece = 4;
 /// Bytes of weights a task should have at most and tasks a thread should have at least, or one would wait for
-/// the other; tiles of rows a task should at least have if rows are divided.
+/// the other; tiles of rows a task should at least and at most have: x and the sums of more rows would leave
+/// the caches before the next block of weights comes.
 constexpr int64_t kTaskWeightBytes = 2 << 20;
 constexpr int64_t kTasksPerThread = 4;
-constexpr int64_t kTaskTiles = 4;
+constexpr int64_t kFewestTaskTiles = 4;
+constexpr int64_t kMostTaskTiles = 22;
 
 struct RowTile {
   int64_t row_begin = 0;
@@ -79,7 +81,8 @@ void Division::divide(std::span<const int64_t> offsets, std::span<const PackedMa
       std::max<int64_t>(1, wanted_tasks * blocks_per_task / std::max<int64_t>(1, blocks));
   num_tasks = 0;
   for (Group& group : groups) {
-    group.tiles_per_task = std::max(kTaskTiles, ceil_div(group.tiles(), wanted_chunks));
+    group.tiles_per_task =
+        std::clamp(ceil_div(group.tiles(), wanted_chunks), kFewestTaskTiles, kMostTaskTiles);
     group.task_begin = num_tasks;
     num_tasks += ceil_div(group.blocks(), blocks_per_task) * group.row_chunks();
   }
