@@ -172,15 +172,18 @@ void HeadOffice::write_result_files(Manifest& manifest) {
   manifest.recomputed_tokens = std::max<int64_t>(0, manifest.computed_tokens - manifest.totals.needed_tokens);
 }
 
-int HeadOffice::close(double load_seconds) {
+int HeadOffice::close(double load_seconds, const Traffic& traffic) {
   const bool complete = journal_->index().num_done() >= num_requests_;
   Manifest summary = manifest(complete ? RunStatus::kComplete : RunStatus::kStopped);
   summary.timings_s = {{"load", load_seconds}, {"run", run_seconds_}};
+  const TrafficReport sent = report_traffic(traffic, facts_.model, facts_.job, facts_.plan.layout);
+  summary.communication = sent.figures;
   if (complete) write_result_files(summary);
   write_manifest(folder_.manifest_path(), summary);
   if (coordinator_ && coordinator_->misfits().count > 0) throw_misfits(summary);
   NEMO_CHECK(complete || stop_reason_ != StopReason::kNone, "the lanes ended before the requests did");
   print_summary(summary, stop_reason_);
+  if (!sent.line.empty()) std::cout << sent.line << '\n' << std::flush;
   return complete ? kExitDone : kExitStopped;
 }
 

@@ -11,6 +11,7 @@
 #include "dist/plan/plan.h"
 #include "kernels/context.h"
 #include "launch/coordinator.h"
+#include "launch/traffic.h"
 #include "lib/config/job_config.h"
 #include "lib/config/model_config.h"
 #include "lib/output/manifest.h"
@@ -51,7 +52,7 @@ class HeadOffice {
   void wait_for_lanes();
 
   /// Writes results and manifest, prints the last lines. Returns the exit code.
-  int close(double load_seconds);
+  int close(double load_seconds, const Traffic& traffic);
 
   /// Makes durable what is finished, after an error elsewhere.
   void save_what_is_done() noexcept;

@@ -13,6 +13,7 @@
 #include "launch/head_office.h"
 #include "launch/machine.h"
 #include "launch/stop_signals.h"
+#include "launch/traffic.h"
 #include "lib/config/job_config.h"
 #include "lib/config/model_config.h"
 #include "lib/text/tokenizer.h"
@@ -81,19 +82,23 @@ dist::SchedulerLimits scheduler_limits(const Setup& setup) {
       .micro_batches = plan.layout.pipeline};
 }
 
-/// Runs this rank's engine to its end; on lane heads with scheduler and line to the coordinator.
-void run_engine(dist::Communicator& world, dist::ProcessGrid& grid, dist::Stage& stage, const Setup& setup,
-                const Tokenizer* tokenizer, std::function<void()> before_pump) {
+/// Runs this rank's engine to its end; on lane heads with scheduler and line to the coordinator. Returns what
+/// all ranks sent, once all are done.
+Traffic run_engine(dist::Communicator& world, dist::ProcessGrid& grid, dist::Stage& stage, const Setup& setup,
+                   const Tokenizer* tokenizer, HeadOffice* office) {
   std::optional<dist::Scheduler> scheduler;
   std::optional<dist::LaneClient> client;
   if (grid.is_first_stage()) {
     scheduler.emplace(scheduler_limits(setup), dist::EndOfText{setup.model.eos_token_ids}, *tokenizer);
-    client.emplace(world, std::move(before_pump));
+    client.emplace(world, office != nullptr ? office->open_for_business(world) : std::function<void()>());
   }
   dist::Engine engine(grid, stage, setup.plan.max_sequences, scheduler ? &*scheduler : nullptr,
                       client ? &*client : nullptr, [&](int64_t step) { phase().step = step; });
   engine.run();
   if (client) client->finish(*scheduler);
+  if (office != nullptr) office->wait_for_lanes();
+  world.flush("the last messages to be taken");
+  return add_up_traffic(world, grid, stage, engine);
 }
 
 }  // namespace
@@ -127,6 +132,7 @@ int run_job(const CommandLine& line) {
   });
 
   double load_seconds = 0;
+  Traffic traffic;
   const int64_t work = is_root && office->has_work() ? 1 : 0;
   if (world.all_max({&work, 1}, "rank 0 to look for work").front() > 0) {
     const auto start = std::chrono::steady_clock::now();
@@ -141,10 +147,8 @@ int run_job(const CommandLine& line) {
 
     phase() = {.is_running = true, .position = grid.position, .step = 0};
     try {
-      run_engine(world, grid, *stage, setup, tokenizer ? &*tokenizer : nullptr,
-                 is_root ? office->open_for_business(world) : std::function<void()>());
-      if (is_root) office->wait_for_lanes();
-      world.flush("the last messages to be taken");
+      traffic = run_engine(world, grid, *stage, setup, tokenizer ? &*tokenizer : nullptr,
+                           office ? &*office : nullptr);
     } catch (...) {
       if (is_root) office->save_what_is_done();
       throw;
@@ -154,7 +158,7 @@ int run_job(const CommandLine& line) {
 
   int exit_code = kExitDone;
   dist::agree_on_error(world, "writing results", [&] {
-    if (is_root) exit_code = office->close(load_seconds);
+    if (is_root) exit_code = office->close(load_seconds, traffic);
   });
   const int64_t code = exit_code;
   return static_cast<int>(world.all_max({&code, 1}, "rank 0's exit code").front());

@@ -64,6 +64,7 @@ std::string to_json(const Manifest& m) {
                      {"versions", object_of(m.versions)},
                      {"timings_s", object_of(m.timings_s)},
                      {"layout", layout_of(m.layout)},
+                     {"communication", object_of(m.communication)},
                      {"result_files", m.result_files}};
   // Host names and paths come from outside; they need not be UTF-8.
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -48,6 +48,8 @@ struct Manifest {
   int64_t recomputed_tokens =
       0;  ///< of them: once complete, those that an undisturbed run would not have needed
   LayoutSummary layout;
+  /// What the ranks sent each other, measured and planned: (figure, value).
+  std::vector<std::pair<std::string, double>> communication;
   std::vector<std::pair<std::string, std::string>> versions;  ///< (component, version)
   std::vector<std::pair<std::string, double>> timings_s;      ///< (phase, seconds)
   std::vector<std::string> result_files;                      ///< relative to the output folder

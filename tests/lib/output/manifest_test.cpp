@@ -25,6 +25,7 @@ Manifest full_manifest() {
   manifest.computed_tokens = 3500;
   manifest.recomputed_tokens = 500;
   manifest.layout = {4, 1, 2, 2, 8, {"n1", "n2"}};
+  manifest.communication = {{"copies_per_token", 3.5}};
   manifest.versions = {{"nemo-dist", "0.1.0"}};
   manifest.timings_s = {{"load", 1.5}, {"generate", 60.25}};
   manifest.result_files = {"results.jsonl"};
@@ -43,6 +44,7 @@ TEST(Manifest, HoldsEverything) {
     "versions": {"nemo-dist": "0.1.0"}, "timings_s": {"load": 1.5, "generate": 60.25},
     "layout": {"world_size": 4, "replicas": 1, "pipeline": 2, "expert": 2, "threads": 8,
                "hosts": ["n1", "n2"]},
+    "communication": {"copies_per_token": 3.5},
     "result_files": ["results.jsonl"]})"));
 }
 
