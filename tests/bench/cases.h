@@ -22,5 +22,8 @@ struct Case {
 std::vector<Case> all_cases();
 /// The part of them that are matrix products.
 std::vector<Case> matmul_cases();
+/// The same by oneDNN; none where it was not found.
+std::vector<Case> onednn_cases();
+bool has_onednn();
 
 }  // namespace nemo::bench

@@ -101,6 +101,10 @@ std::vector<Case> matmul_cases() {
     cases.push_back(matmul_case(WeightFormat::kBFloat16, rows, 4096, 4096));
   cases.push_back(matmul_case(WeightFormat::kBFloat16, 1, 131072, 4096));
   cases.push_back(matmul_case(WeightFormat::kBFloat16, 128, 18560, 4096));
+  cases.push_back(matmul_case(WeightFormat::kBFloat16, 128, 8192, 4096));
+  cases.push_back(matmul_case(WeightFormat::kBFloat16, 128, 2688, 1024));
+  cases.push_back(matmul_case(WeightFormat::kBFloat16, 128, 1024, 2688));
+  for (Case& entry : onednn_cases()) cases.push_back(std::move(entry));
   for (const WeightFormat format : {WeightFormat::kFp8, WeightFormat::kNvfp4})
     for (const int64_t rows : {1, 8, 128}) cases.push_back(matmul_case(format, rows, 4096, 4096));
   for (const int64_t rows : {1, 8, 32}) cases.push_back(grouped_case(64, rows));

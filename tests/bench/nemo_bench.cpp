@@ -160,6 +160,8 @@ void report(const Options& options) {
     all["runs"].push_back(measure(threads, options));
     if (!options.json) print_table(all["runs"].back());
   }
+  if (!options.json && !has_onednn())
+    std::cout << "oneDNN: not built, for want of libdnnl-dev and OpenMP when this was configured\n";
   if (options.json) std::cout << all.dump(2) << '\n';
 }
 

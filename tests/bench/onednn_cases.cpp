@@ -1,0 +1,96 @@
+// The same products by oneDNN, for comparison, where it is installed: weights in the layout it asks for, in
+// bfloat16 on machines where it multiplies that, else in float32 (the name says which).
+#include "tests/bench/cases.h"
+
+#if defined(NEMO_ONEDNN)
+
+#include <omp.h>
+
+#include <oneapi/dnnl/dnnl.hpp>
+
+namespace nemo::bench {
+
+namespace {
+
+using dnnl::memory;
+
+struct Operands {
+  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream{engine};
+  dnnl::matmul product;
+  memory x, y;
+  std::vector<memory> weights;
+  size_t next = 0;
+};
+
+/// Some ordinary numbers: 0.0078 as floats, or as pairs of bfloat16.
+memory filled(const memory::desc& description, const dnnl::engine& engine) {
+  memory result(description, engine);
+  std::fill_n(static_cast<uint32_t*>(result.get_data_handle()), description.get_size() / 4, 0x3c003c00u);
+  return result;
+}
+
+Case onednn_case(int64_t rows, int64_t n, int64_t k) {
+  const bool bf16 = kernels::detect_isa() == kernels::Isa::kAvx512Bf16;
+  const auto type = bf16 ? memory::data_type::bf16 : memory::data_type::f32;
+  auto operands = std::make_shared<Operands>();
+  const dnnl::matmul::primitive_desc chosen(
+      {memory::desc({rows, k}, type, memory::format_tag::ab),
+       memory::desc({k, n}, type, memory::format_tag::any),
+       memory::desc({rows, n}, memory::data_type::f32, memory::format_tag::ab)},
+      operands->engine);
+  operands->product = dnnl::matmul(chosen);
+  operands->x = filled(chosen.src_desc(), operands->engine);
+  operands->y = filled(chosen.dst_desc(), operands->engine);
+  const auto weight_bytes = static_cast<int64_t>(chosen.weights_desc().get_size());
+  for (int64_t bytes = 0; bytes < (int64_t{256} << 20); bytes += weight_bytes)
+    operands->weights.push_back(filled(chosen.weights_desc(), operands->engine));
+  const double flops = 2.0 * static_cast<double>(rows * n * k);
+  return {.name = std::string("oneDNN ") + (bf16 ? "bf16 " : "fp32 ") + std::to_string(n) + "x" +
+                  std::to_string(k) + ", " + std::to_string(rows) + " rows",
+          .bytes = static_cast<double>(weight_bytes),
+          .bf16_flops = bf16 ? flops : 0,
+          .float32_flops = bf16 ? 0 : flops,
+          .run = [operands](const kernels::Context& context) {
+            omp_set_num_threads(context.threads.num_threads());
+            operands->product.execute(operands->stream,
+                                      {{DNNL_ARG_SRC, operands->x},
+                                       {DNNL_ARG_WEIGHTS, operands->weights[operands->next]},
+                                       {DNNL_ARG_DST, operands->y}});
+            operands->stream.wait();
+            operands->next = (operands->next + 1) % operands->weights.size();
+          }};
+}
+
+}  // namespace
+
+bool has_onednn() {
+  return true;
+}
+
+std::vector<Case> onednn_cases() {
+  std::vector<Case> cases;
+  for (const int64_t rows : {1, 8, 128, 512}) cases.push_back(onednn_case(rows, 4096, 4096));
+  cases.push_back(onednn_case(128, 8192, 4096));
+  cases.push_back(onednn_case(128, 2688, 1024));
+  cases.push_back(onednn_case(128, 1024, 2688));
+  return cases;
+}
+
+}  // namespace nemo::bench
+
+#else
+
+namespace nemo::bench {
+
+bool has_onednn() {
+  return false;
+}
+
+std::vector<Case> onednn_cases() {
+  return {};
+}
+
+}  // namespace nemo::bench
+
+#endif
