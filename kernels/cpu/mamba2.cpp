@@ -36,6 +36,33 @@ struct ConvWeights {
   }
 };
 
+void check_scan(TensorView<const float> xbc, TensorView<const float> dt_raw, const Mamba2Shape& shape,
+                const Mamba2Weights& weights, TensorView<float> y) {
+  NEMO_CHECK(xbc.cols == shape.conv_dim(), "xbc is not [rows, conv_dim]");
+  NEMO_CHECK(dt_raw.rows == xbc.rows && dt_raw.cols == shape.num_heads, "dt_raw is not [rows, num_heads]");
+  NEMO_CHECK(y.rows == xbc.rows && y.cols == shape.inner(), "y is not [rows, inner]");
+  for (const auto& per_head : {weights.a_log, weights.d, weights.dt_bias})
+    NEMO_CHECK(static_cast<int64_t>(per_head.size()) == shape.num_heads, "one value per head");
+}
+
+/// What is the same for all heads and segments.
+ScanRun run_of_all_heads(TensorView<const float> xbc, TensorView<const float> dt_raw,
+                         const Mamba2Shape& shape, TensorView<float> y) {
+  return {.xbc_stride = xbc.stride,
+          .dt_stride = dt_raw.stride,
+          .y_stride = y.stride,
+          .head_dim = shape.head_dim,
+          .state_size = shape.state_size,
+          .dt_min = shape.dt_min,
+          .dt_max = shape.dt_max};
+}
+
+/// A task gathers B and C once for the heads of a group, or for a part of them if there are few groups.
+int64_t parts_of_group(const Context& context, int64_t groups, int64_t heads_per_group) {
+  const int64_t wanted = ceil_div(4 * context.threads.num_threads(), std::max<int64_t>(1, groups));
+  return std::clamp<int64_t>(wanted, 1, heads_per_group);
+}
+
 }  // namespace
 
 void causal_conv_silu(const Context& context, std::span<const Segment> segments, TensorView<const float> u,
@@ -80,19 +107,12 @@ void causal_conv_silu(const Context& context, std::span<const Segment> segments,
 void selective_scan(const Context& context, std::span<const Segment> segments, TensorView<const float> xbc,
                     TensorView<const float> dt_raw, const Mamba2Shape& shape, const Mamba2Weights& weights,
                     const MambaState& state, TensorView<float> y) {
-  const int64_t heads = shape.num_heads;
   check(segments, xbc.rows, shape, state);
-  NEMO_CHECK(xbc.cols == shape.conv_dim(), "xbc is not [rows, conv_dim]");
-  NEMO_CHECK(dt_raw.rows == xbc.rows && dt_raw.cols == heads, "dt_raw is not [rows, num_heads]");
-  NEMO_CHECK(y.rows == xbc.rows && y.cols == shape.inner(), "y is not [rows, inner]");
-  for (const auto& per_head : {weights.a_log, weights.d, weights.dt_bias})
-    NEMO_CHECK(static_cast<int64_t>(per_head.size()) == heads, "one value per head");
-  // A task gathers B and C once for the heads of a group, or for a part of them if there are few groups.
+  check_scan(xbc, dt_raw, shape, weights, y);
+  const int64_t heads = shape.num_heads, heads_per_group = heads / shape.num_groups;
   const auto groups = static_cast<int64_t>(segments.size()) * shape.num_groups;
-  const int64_t heads_per_group = heads / shape.num_groups;
-  const int64_t parts = std::clamp<int64_t>(
-      ceil_div(4 * context.threads.num_threads(), std::max<int64_t>(1, groups)), 1, heads_per_group);
-  const auto selective_scan_run = row_kernels(context.isa).selective_scan;
+  const int64_t parts = parts_of_group(context, groups, heads_per_group);
+  const ScanRun common = run_of_all_heads(xbc, dt_raw, shape, y);
   context.threads.run(groups * parts, [&](int64_t task) {
     static thread_local Scratch scratch;
     const Segment& segment = segments[static_cast<size_t>(task / parts / shape.num_groups)];
@@ -101,30 +121,22 @@ void selective_scan(const Context& context, std::span<const Segment> segments, T
     const int64_t begin = heads_per_group * part / parts, end = heads_per_group * (part + 1) / parts;
     const int64_t head = group * heads_per_group + begin, count = end - begin;
     const int64_t state_elements = shape.head_dim * shape.state_size;
-    float* head_state = state.ssm + (segment.slot * heads + head) * state_elements;
-    if (segment.position == 0) std::fill_n(head_state, count * state_elements, 0.0f);
     const float* row = xbc.row(segment.row_begin);
-    const float* b = row + shape.inner() + group * shape.state_size;
-    selective_scan_run(
-        {.x = row + head * shape.head_dim,
-         .b = b,
-         .c = b + shape.num_groups * shape.state_size,
-         .xbc_stride = xbc.stride,
-         .dt_raw = dt_raw.row(segment.row_begin) + head,
-         .dt_stride = dt_raw.stride,
-         .y = y.row(segment.row_begin) + head * shape.head_dim,
-         .y_stride = y.stride,
-         .rows = segment.row_count,
-         .heads = count,
-         .head_dim = shape.head_dim,
-         .state_size = shape.state_size,
-         .a_log = weights.a_log.data() + head,
-         .d = weights.d.data() + head,
-         .dt_bias = weights.dt_bias.data() + head,
-         .dt_min = shape.dt_min,
-         .dt_max = shape.dt_max,
-         .state = head_state,
-         .scratch = scratch.get<float>(ScanRun::scratch_floats(shape.head_dim, shape.state_size))});
+    ScanRun run = common;
+    run.x = row + head * shape.head_dim;
+    run.b = row + shape.inner() + group * shape.state_size;
+    run.c = run.b + shape.num_groups * shape.state_size;
+    run.dt_raw = dt_raw.row(segment.row_begin) + head;
+    run.y = y.row(segment.row_begin) + head * shape.head_dim;
+    run.rows = segment.row_count;
+    run.heads = count;
+    run.a_log = weights.a_log.data() + head;
+    run.d = weights.d.data() + head;
+    run.dt_bias = weights.dt_bias.data() + head;
+    run.state = state.ssm + (segment.slot * heads + head) * state_elements;
+    if (segment.position == 0) std::fill_n(run.state, count * state_elements, 0.0f);
+    run.scratch = scratch.get<float>(ScanRun::scratch_floats(shape.head_dim, shape.state_size));
+    row_kernels(context.isa).selective_scan(run);
   });
 }
 

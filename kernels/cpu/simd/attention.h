@@ -64,12 +64,9 @@ void add_value_columns(const ValueTile& tile, int64_t column, int64_t n) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v)
       sum[r][v] = load_some(sums + r * head_dim + v * kLanes, n) * tile.states[r].shrink;
-
   const auto* values = static_cast<const float*>(tile.values) + column;
   const float* weights = tile.weights;
-  // Nothing is asked for: the same again, which is there.
-  const void* ahead = tile.ahead != nullptr ? tile.ahead : tile.values;
-  const int64_t to_ahead = static_cast<const char*>(ahead) - static_cast<const char*>(tile.values);
+  const auto* ahead = static_cast<const float*>(tile.ahead != nullptr ? tile.ahead : tile.values) + column;
   const auto add_token = [&](int i) __attribute__((always_inline)) {
     Floats value[kVectors];
 #pragma GCC unroll 4
@@ -84,14 +81,14 @@ void add_value_columns(const ValueTile& tile, int64_t column, int64_t n) {
       }
   };
   for (int64_t step = tile.visible / Values::kTokens; step > 0; --step) {
-    __builtin_prefetch(reinterpret_cast<const char*>(values) + to_ahead, 0, 2);
+    __builtin_prefetch(ahead, 0, 2);
 #pragma GCC unroll 2
     for (int i = 0; i < Values::kTokens; ++i) add_token(i);
     weights += Values::kTokens;
     values += head_dim;
+    ahead += head_dim;
   }
   if (tile.visible % Values::kTokens != 0) add_token(0);  // its neighbour may be anything
-
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
