@@ -34,9 +34,9 @@ nano-bf16    generation  1x1x1  2   8  -
 nano-bf16    generation  1x1x1  2  32  -
 nano-bf16    prompts     1x1x2  1  16  -
 nano-bf16    generation  1x1x2  1   8  -
-nano-bf16    prompts     1x2x1  1  16  -
+nano-bf16    prompts     1x2x1  1  32  -
 nano-bf16    generation  1x2x1  1  16  -
-nano-bf16    prompts     1x2x2  1  16  -
+nano-bf16    prompts     1x2x2  1  32  -
 nano-bf16    generation  1x2x2  1  16  -
 super-nvfp4  prompts     1x1x1  2  16  -
 super-nvfp4  generation  1x1x1  2   8  -
@@ -46,7 +46,7 @@ dense-fp8    generation  1x1x1  2   8  -
 dense-fp8    generation  2x1x1  1   8  -
 super-nvfp4  prompts     1x1x2  1  16  100mbit
 super-nvfp4  generation  1x1x2  1  16  20mbit
-nano-bf16    prompts     1x2x1  1  16  20mbit
+nano-bf16    prompts     1x2x1  1  32  20mbit
 '
 
 # write_job <slice> <what> <layout> <threads> <sequences>: into job/; sets np, tokens (those that count) and prompt_tokens.
