@@ -17,6 +17,8 @@ namespace {
 
 // What is held beside the result while element types are converted.
 constexpr size_t kConvertBytes = 8ULL << 20;
+// From here on all readers read together. What one of them asks for is smaller (matrix_loader.cpp).
+constexpr size_t kLargeBytes = 128ULL << 20;
 
 int64_t product(std::span<const int64_t> shape) {
   return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
@@ -200,6 +202,18 @@ std::string Checkpoint::weight_name(std::string_view name) const {
   return is_tied_head ? tensor_name(TensorRole::kEmbedding, 0) : std::string(name);
 }
 
+void Checkpoint::read_bytes(const Slice& slice, std::span<std::byte> out) const {
+  // A pack lets all readers read by itself.
+  if (pack_ != nullptr || out.size() < kLargeBytes)
+    return source_->read(*slice.tensor, slice.begin_byte, out);
+  const auto num_pieces = static_cast<int64_t>((out.size() + kConvertBytes - 1) / kConvertBytes);
+  readers_->run(num_pieces, [&](int64_t i) {
+    const size_t begin = static_cast<size_t>(i) * kConvertBytes;
+    const auto piece = out.subspan(begin, std::min(kConvertBytes, out.size() - begin));
+    source_->read(*slice.tensor, slice.begin_byte + begin, piece);
+  });
+}
+
 std::vector<float> Checkpoint::read_f32(std::string_view name) const {
   const std::vector<int64_t> whole = shape(name);
   std::vector<float> result(static_cast<size_t>(product(whole)));
@@ -219,7 +233,7 @@ void Checkpoint::read_rows_f32(std::string_view name, int64_t row_begin, int64_t
   if (stored_as(name) != StoredAs::kPlain) return dequantize_rows(name, row_begin, row_end, out);
   const Slice slice = resolve_rows(name, row_begin, row_end, out.size());
   if (slice.tensor->dtype == DType::kF32) {
-    return source_->read(*slice.tensor, slice.begin_byte, std::as_writable_bytes(out));
+    return read_bytes(slice, std::as_writable_bytes(out));
   }
   read_in_pieces(*source_, *slice.tensor, slice.begin_byte, out.size(),
                  [&](std::span<const std::byte> bytes, size_t done) {
@@ -236,7 +250,7 @@ void Checkpoint::read_rows_bf16(std::string_view name, int64_t row_begin, int64_
   }
   const Slice slice = resolve_rows(name, row_begin, row_end, out.size());
   if (slice.tensor->dtype == DType::kBF16) {
-    return source_->read(*slice.tensor, slice.begin_byte, std::as_writable_bytes(out));
+    return read_bytes(slice, std::as_writable_bytes(out));
   }
   read_in_pieces(*source_, *slice.tensor, slice.begin_byte, out.size(),
                  [&](std::span<const std::byte> bytes, size_t done) {

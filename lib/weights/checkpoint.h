@@ -90,6 +90,7 @@ class Checkpoint {
   /// `name`, of a tied head the embedding's: where the scales lie.
   std::string weight_name(std::string_view name) const;
   float read_scalar(const std::string& name) const;
+  void read_bytes(const Slice& slice, std::span<std::byte> out) const;
   void dequantize_rows(std::string_view name, int64_t row_begin, int64_t row_end, std::span<float> out) const;
   Slice resolve_rows(std::string_view name, int64_t row_begin, int64_t row_end, size_t num_out) const;
 

@@ -12,13 +12,15 @@ using kernels::TensorView;
 /// Rows are read and packed in portions of about this size: large enough for a disk's full speed, small
 /// enough to be packed from the caches.
 constexpr int64_t kReadBytes = int64_t{2} << 20;
-/// Portions begin at multiples of this many rows, so that no two write into one block of kernel layout.
+/// Portions begin at multiples of this many rows, so that no two write into one block of kernel layout,
+/// unless so many rows are larger than kMostBytes.
 constexpr int64_t kRowGrain = 64;
+constexpr int64_t kMostBytes = int64_t{32} << 20;
 
 /// Calls portion(row_begin, row_end) for all rows; one thread reads while another packs.
 void for_each_portion(const Checkpoint& checkpoint, int64_t num_rows, int64_t row_bytes, auto&& portion) {
-  const int64_t wanted = kReadBytes / row_bytes / kRowGrain * kRowGrain;
-  const int64_t rows = std::max(wanted, kRowGrain);
+  const int64_t least = std::clamp<int64_t>(kMostBytes / row_bytes, 1, kRowGrain);
+  const int64_t rows = std::max(kReadBytes / row_bytes / kRowGrain * kRowGrain, least);
   checkpoint.readers().run((num_rows + rows - 1) / rows,
                            [&](int64_t i) { portion(i * rows, std::min(num_rows, (i + 1) * rows)); });
 }

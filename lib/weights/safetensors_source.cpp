@@ -147,8 +147,8 @@ void check_is_folder(const std::string& folder) {
   if (fs::is_directory(folder)) return;
   const std::string extension = fs::path(folder).extension().string();
   if (extension == ".h5" || extension == ".hdf5") {
-    throw Error(folder, "is an HDF5 pack, which this version cannot read",
-                "give the Hugging Face folder instead");
+    throw Error(folder, "is no HDF5 file, although its name says so",
+                "give a pack made by nemo-dist pack, or the Hugging Face folder");
   }
   if (extension == ".gguf") {
     throw Error(folder, "is a GGUF file, which is not supported", "give the Hugging Face folder instead");

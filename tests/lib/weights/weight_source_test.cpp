@@ -109,7 +109,7 @@ TEST(OtherFormats, AreRefusedByName) {
             std::string::npos);
   EXPECT_NE(refuse("config.json").find("has no safetensors"), std::string::npos);
   const TemporaryFolder folder;
-  EXPECT_NE(error_of([&] { open_checkpoint(folder.write("a.h5", "x")); }).find("is an HDF5 pack"),
+  EXPECT_NE(error_of([&] { open_checkpoint(folder.write("a.h5", "x")); }).find("is no HDF5 file"),
             std::string::npos);
   EXPECT_NE(error_of([&] { open_checkpoint(folder.write("a.gguf", "x")); }).find("is a GGUF file"),
             std::string::npos);
