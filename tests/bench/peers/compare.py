@@ -55,8 +55,8 @@ def prepare(options):
         if not gguf.exists():
             print(f"writing {gguf}", file=sys.stderr)
             partial = gguf.with_suffix(".partial")
-            call([options.python, HERE / "to_gguf.py", options.work / "nano-bf16", partial, options.converter,
-                  *([theirs] if theirs else [])])
+            call([options.python, HERE / "quantize_gguf.py", options.work / "bf16.gguf", partial, theirs] if theirs else
+                 [options.python, HERE / "to_gguf.py", options.work / "nano-bf16", partial, options.converter])
             partial.rename(gguf)
 
 
