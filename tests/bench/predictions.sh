@@ -49,14 +49,19 @@ super-nvfp4  generation  1x1x2  1  16  20mbit
 nano-bf16    prompts     1x2x1  1  32  20mbit
 '
 
-# write_job <slice> <what> <layout> <threads> <sequences>: into job/; sets np, tokens (those that count) and prompt_tokens.
+# write_job <slice> <what> <layout> <threads> <sequences> <length>: into job/; sets np, tokens (those that count) and
+# prompt_tokens. A job of length 1 is a part of one of length 3.
 write_job() {
   local replicas stages lanes requests
   IFS=x read -r replicas stages lanes <<<"$3"
   np=$((replicas * stages * lanes))
   requests=$(($5 * replicas * lanes))
-  prompt_tokens=4 output_tokens=64
-  if [ "$2" = prompts ]; then prompt_tokens=256 output_tokens=1; fi
+  prompt_tokens=1 output_tokens=$((24 * $6))
+  if [ "$2" = prompts ]; then
+    prompt_tokens=256 output_tokens=1 requests=$((requests * $6 / 2))
+  elif [ $((replicas * lanes)) -gt 1 ]; then
+    output_tokens=$((8 * $6)) requests=$((requests * 3)) # lanes ask for more than they run: enough for all of them
+  fi
   tokens=$((requests * (prompt_tokens > output_tokens ? prompt_tokens : output_tokens)))
   rm -rf job && mkdir job
   cat >job/job.yaml <<END
@@ -80,9 +85,10 @@ predicted() {
     --calibration "$calibration" --json "$@" | jq ".prediction.$phase.tokens_per_s"
 }
 
-measured() {
+# What a job took; tells of a request without an answer.
+seconds_of_run() {
   ! grep -m 1 '"error":{' job/out/results.jsonl >&2 || fail "a request of the job was not answered"
-  jq --argjson tokens "$tokens" '$tokens / .timings_s.run' job/out/manifest.json
+  jq .timings_s.run job/out/manifest.json
 }
 
 # run_on_hosts <rate>: a rank a host.
@@ -94,18 +100,24 @@ run_on_hosts() {
     --mca oob_tcp_if_include eth0 --mca btl_tcp_if_include eth0 "$NEMO_DIST" --job job/job.yaml
 }
 
+# Measured is what a long job does in the time that it takes more than a short one: starting and ending, which no
+# prediction means, are in both.
 run_case() {
-  local slice=$1 what=$2 layout=$3 threads=$4 sequences=$5 rate=$6 expected got
-  write_job "$slice" "$what" "$layout" "$threads" "$sequences"
-  if [ "$rate" = - ]; then
-    expected=$(predicted "$np")
-    mpirun -np "$np" "$NEMO_DIST" --job job/job.yaml >job/log 2>&1 </dev/null || fail "$(cat job/log)"
-  else
-    # The two hosts share this machine's cores.
-    expected=$(predicted 1 --host-cores $(($(nproc) / np)) --network "$latency,${rate%mbit}Mbit/s")
-    run_on_hosts "$rate" >job/log 2>&1 </dev/null || fail "$(cat job/log)"
-  fi
-  got=$(measured)
+  local slice=$1 what=$2 layout=$3 threads=$4 sequences=$5 rate=$6 length expected got done=() took=()
+  for length in 1 3; do
+    write_job "$slice" "$what" "$layout" "$threads" "$sequences" "$length"
+    if [ "$rate" = - ]; then
+      expected=$(predicted "$np")
+      mpirun -np "$np" "$NEMO_DIST" --job job/job.yaml >job/log 2>&1 </dev/null || fail "$(cat job/log)"
+    else
+      # The two hosts share this machine's cores.
+      expected=$(predicted 1 --host-cores $(($(nproc) / np)) --network "$latency,${rate%mbit}Mbit/s")
+      run_on_hosts "$rate" >job/log 2>&1 </dev/null || fail "$(cat job/log)"
+    fi
+    done+=("$tokens")
+    took+=("$(seconds_of_run)")
+  done
+  got=$(jq -n "(${done[1]} - ${done[0]}) / (${took[1]} - ${took[0]})")
   printf '%-12s %-11s %-6s %7s %9s %9s %10.1f %10.1f %6.2f\n' "$slice" "$what" "$layout" "$threads" "$sequences" "$rate" \
     "$expected" "$got" "$(jq -n "$expected / $got")"
 }
