@@ -53,11 +53,13 @@ TEST(UnknownKeys, NameTheNearest) {
 
 TEST(RequiredKeys, AreNamed) {
   EXPECT_EQ(refuse("name: x\n"),
-            "job.yaml: model.path: is missing (a Hugging Face folder: config.json, tokenizer, safetensors)");
+            "job.yaml: model.path: is missing (a Hugging Face folder: config.json, tokenizer, "
+            "safetensors; or a pack)");
   EXPECT_EQ(refuse("model: {path: m}\ninput: {path: p}\n"),
             "job.yaml: output.path: is missing (results, journal and manifest; made if missing)");
   EXPECT_EQ(refuse(""),
-            "job.yaml: model.path: is missing (a Hugging Face folder: config.json, tokenizer, safetensors)");
+            "job.yaml: model.path: is missing (a Hugging Face folder: config.json, tokenizer, "
+            "safetensors; or a pack)");
 }
 
 struct WrongValue {
