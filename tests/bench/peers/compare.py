@@ -65,7 +65,7 @@ def run_job(options, checkpoint, prompt_tokens, requests, at_once, output_tokens
     folder = options.work / "job"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    lines = [{"token_ids": [(i * 7919 + k * 104729) % 100000 + 100 for k in range(prompt_tokens)]} for i in range(requests)]
+    lines = [{"token_ids": [(i * 7919 + k * 104729) % 250 for k in range(prompt_tokens)]} for i in range(requests)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     job = {"model": {"path": str(checkpoint)}, "input": {"path": "prompts.jsonl"}, "output": {"path": "out"},
            "parallel": {"threads": options.threads}, "sampling": {"max_tokens": output_tokens, "ignore_eos": True},
