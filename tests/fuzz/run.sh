@@ -20,6 +20,7 @@ fi
 nemo_install_missing clang libclang-rt-14-dev
 nemo_build fuzz fuzzers
 
+export LSAN_OPTIONS=suppressions=$PWD/tests/leak_sanitizer.supp
 # Readers of small inputs have no use for much memory or time: more than this is a finding. Python may take longer.
 limits() {
   local timeout=20

@@ -174,27 +174,31 @@ def combination(workload, layout, keys):
 
 
 def random_combination(bench, draw):
-    workload = bench.workloads[draw.choice(sorted(bench.workloads))]
+    is_short = draw.random() < 0.1  # of memory: sequences are preempted
+    names = [name for name in sorted(bench.workloads) if name.startswith("pressure") or not is_short]
+    workload = bench.workloads[draw.choice(names)]
     _, layers, experts = bench.models[workload.model]
     while True:
         np = draw.choice([1, 2, 2, 3, 3, 4, 4, 5, 6, 6, 7, 8, 9, 10, 11, 12, 12, 13, 14, 15, 16, 16])
         divisors = [(r, p, np // r // p) for r in range(1, np + 1) for p in range(1, np + 1) if np % (r * p) == 0]
         layout = draw.choice([d for d in divisors if d[1] <= layers and d[2] <= max(experts, 1)])
-        if layout[0] <= 4 or draw.random() < 0.2:
+        if is_short and layout[0] * layout[2] <= 2:  # else there is a request a lane and nobody to take pages from
+            break
+        if not is_short and (layout[0] <= 4 or draw.random() < 0.2):
             break
     keys = {"threads": draw.choice([1, 1, 1, 2, 3])}
-    sequences, rows = draw.choice([1, 2, 3, 5, 8, 16, None]), draw.choice([16, 17, 33, 128, 512, None])
+    sequences = draw.choice([5, 8, 16] if is_short else [1, 2, 3, 5, 8, 16, None])
+    rows = draw.choice([16, 17, 33, 128, 512, None])
     chunk = draw.choice([1, 7, 16, 128, None])
     keys.update({"max_sequences": sequences} if sequences else {})
     keys.update({"max_batch_tokens": rows} if rows else {})
     keys.update({"prefill_chunk": min(chunk, rows or chunk)} if chunk else {})
-    if draw.random() < 0.1:
+    if is_short:
+        keys["pressure"] = True
+    elif draw.random() < 0.1:
         return {"workload": workload.name, "np": np, **keys}  # the planner's own layout
     if draw.random() < 0.3:
         keys["order"] = draw.randrange(1000)
-    few_lanes = layout[0] * layout[2] <= 2  # else there is a request a lane and nobody to take pages from
-    if sequences and sequences > 3 and few_lanes and workload.name.startswith("pressure"):
-        keys["pressure"] = True
     return combination(workload.name, layout, keys)
 
 
