@@ -3,7 +3,6 @@
 #include <cstring>
 
 #include "kernels/error.h"
-#include "kernels/ops/elementwise.h"
 
 namespace nemo::dist {
 
@@ -43,7 +42,7 @@ std::string DispatchWriter::finish(kernels::TensorView<const std::byte> x) const
   return bytes;
 }
 
-DispatchReader::DispatchReader(std::string_view bytes, int64_t row_width, kernels::DType wire) : wire_(wire) {
+DispatchReader::DispatchReader(std::string_view bytes, int64_t row_width, kernels::DType wire) {
   int32_t counts[2] = {0, 0};
   if (bytes.size() >= sizeof(counts)) std::memcpy(counts, bytes.data(), sizeof(counts));
   const int64_t num_rows = counts[0], num_pairs = counts[1];
@@ -57,7 +56,7 @@ DispatchReader::DispatchReader(std::string_view bytes, int64_t row_width, kernel
   pairs_ = take<int32_t>(from, num_rows);
   expert_ids_ = take<int32_t>(from, num_pairs);
   weights_ = take<float>(from, num_pairs);
-  rows_ = from;
+  rows_ = bytes.substr(static_cast<size_t>(from - bytes.data()));
   check_pairs();
 }
 
@@ -71,15 +70,6 @@ void DispatchReader::check_pairs() const {
     throw Error("dispatch message",
                 std::to_string(weights_.size()) + " pairs where its rows have " + std::to_string(sum),
                 "all ranks must run the same build of nemo-dist");
-  }
-}
-
-void DispatchReader::read_rows(const kernels::Context& context, kernels::TensorView<float> out) const {
-  if (wire_ == kernels::DType::kBFloat16) {
-    const kernels::TensorView rows(reinterpret_cast<const kernels::bf16*>(rows_), out.rows, out.cols);
-    kernels::to_float(context, rows, out);
-  } else if (out.rows > 0) {
-    std::memcpy(out.data, rows_, static_cast<size_t>(out.rows * out.cols) * sizeof(float));
   }
 }
 

@@ -41,9 +41,8 @@ class DispatchReader {
   std::span<const int32_t> expert_ids() const { return expert_ids_; }
   std::span<const float> weights() const { return weights_; }
   int64_t num_rows() const { return static_cast<int64_t>(pairs_.size()); }
-
-  /// Widens the rows into out [num_rows, row_width].
-  void read_rows(const kernels::Context& context, kernels::TensorView<float> out) const;
+  /// [num_rows, row_width] as they travelled; see widen_wire_rows.
+  std::string_view rows() const { return rows_; }
 
  private:
   /// Whoever walks over the rows' pairs stays in expert_ids and weights.
@@ -51,8 +50,7 @@ class DispatchReader {
 
   std::span<const int32_t> pairs_, expert_ids_;
   std::span<const float> weights_;
-  const char* rows_ = nullptr;
-  kernels::DType wire_ = kernels::DType::kFloat32;
+  std::string_view rows_;
 };
 
 }  // namespace nemo::dist

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "dist/comm/wire_rows.h"
 #include "kernels/ops/elementwise.h"
 #include "lib/model/mixers.h"
 
@@ -120,7 +121,7 @@ TokenDispatcher::Received TokenDispatcher::receive(const Step& step, Handle& han
   int64_t row = 0;
   for (const DispatchReader& reader : readers) {
     lists.append(reader.pairs(), reader.expert_ids(), reader.weights());
-    reader.read_rows(step.context, rows.slice_rows(row, reader.num_rows()));
+    widen_wire_rows(step.context, reader.rows(), rows.slice_rows(row, reader.num_rows()));
     row += reader.num_rows();
     handle.ends_of_rows.push_back(row);
   }

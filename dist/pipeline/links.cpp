@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "dist/comm/wire_rows.h"
 #include "kernels/error.h"
 #include "kernels/ops/elementwise.h"
 
@@ -36,12 +37,7 @@ void Links::receive_hidden(TensorView<float> stream) {
     throw Error("hidden states",
                 std::to_string(bytes.size()) + " bytes for " + std::to_string(stream.rows) + " rows",
                 "all ranks must run the same build of nemo-dist");
-  if (context_.dtype == kernels::DType::kFloat32) {
-    if (count > 0) std::memcpy(stream.data, bytes.data(), bytes.size());
-  } else {
-    const TensorView rows(reinterpret_cast<const kernels::bf16*>(bytes.data()), stream.rows, stream.cols);
-    kernels::to_float(context_, rows, stream);
-  }
+  widen_wire_rows(context_, bytes, stream);
 }
 
 void Links::send_result(const StepResult& result) {

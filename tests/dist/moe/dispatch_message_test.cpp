@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "dist/comm/wire_rows.h"
 #include "kernels/error.h"
 
 namespace nemo::dist {
@@ -38,7 +39,7 @@ TEST(DispatchMessageTest, ComesBackAsItWas) {
     EXPECT_EQ(std::vector(reader.weights().begin(), reader.weights().end()),
               (std::vector<float>{0.25f, 0.75f, 1.5f}));
     std::vector<float> rows(2 * kWidth);
-    reader.read_rows({threads, kernels::detect_isa(), wire}, {rows.data(), 2, kWidth});
+    widen_wire_rows({threads, kernels::detect_isa(), wire}, reader.rows(), {rows.data(), 2, kWidth});
     EXPECT_EQ(std::memcmp(rows.data(), kRows.data() + 2 * kWidth, sizeof(float) * kWidth), 0);
     EXPECT_EQ(std::memcmp(rows.data() + kWidth, kRows.data(), sizeof(float) * kWidth), 0);
   }
