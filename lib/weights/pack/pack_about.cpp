@@ -23,6 +23,13 @@ std::string checksum_text(std::string_view text) {
   return digits;
 }
 
+// The library would convert a fraction, and one beyond the type is undefined.
+uint64_t read_checksum(const json& value) {
+  if (!value.is_number_unsigned())
+    throw Error("/about", "has a checksum that is no number of 64 bits", kDamaged);
+  return value.get<uint64_t>();
+}
+
 PackAbout read_members(const json& document) {
   PackAbout about;
   document.at("dtype").get_to(about.dtype);
@@ -33,7 +40,8 @@ PackAbout read_members(const json& document) {
   for (const auto& [name, entry] : document.at("tensors").items()) {
     PackedTensor& tensor = about.tensors[name];
     entry.at("form").get_to(tensor.form);
-    entry.at("checksums").get_to(tensor.checksums);
+    for (const json& value : entry.at("checksums").get_ref<const json::array_t&>())
+      tensor.checksums.push_back(read_checksum(value));
     entry.at("scales").get_to(tensor.scales);
   }
   return about;
