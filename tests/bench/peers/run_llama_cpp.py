@@ -61,7 +61,8 @@ def decode(model, threads, batch, token):
 
 def main():
     path, threads = sys.argv[1], int(sys.argv[2])
-    ll.llama_log_set(ll.llama_log_callback(lambda *_: None), None)
+    quiet = ll.llama_log_callback(lambda *_: None)  # a name, or it would be collected
+    ll.llama_log_set(quiet, None)
     ll.llama_backend_init()
     params = ll.llama_model_default_params()
     params.n_gpu_layers = 0
