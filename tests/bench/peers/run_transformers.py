@@ -15,7 +15,7 @@ STEPS = 4
 def generate(model, batch, length, new_tokens):
     ids = torch.randint(0, model.config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(1))
     begin = time.perf_counter()
-    model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=new_tokens, eos_token_id=-1,
+    model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=new_tokens,
                    min_new_tokens=new_tokens, pad_token_id=0)
     return time.perf_counter() - begin
 
