@@ -4,7 +4,8 @@
 #   tests/fuzz/run.sh [seconds-per-target] [target...]
 #
 # The corpus grows in build/fuzz/corpus/<target>, so a longer run goes on where the last one ended; what is found is kept in
-# build/fuzz/findings, and fails the run. Needs clang and libclang-rt-14-dev.
+# build/fuzz/findings, and fails the run. NEMO_FUZZ_SEED makes a run repeatable as far as it comes in its time. Needs
+# clang and libclang-rt-14-dev.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source launch/environment.sh
@@ -33,6 +34,7 @@ run_target() { # -> a line of the table; nonzero if something was found
   mkdir -p "$folder/corpus/$target" "$folder/findings" "$folder/logs"
   log=$folder/logs/$target.txt
   [ ! -e "$dictionary" ] || extra+=(-dict="$dictionary")
+  [ -z "${NEMO_FUZZ_SEED:-}" ] || extra+=(-seed="$NEMO_FUZZ_SEED")
   read -ra limited < <(limits "$target")
   local found=0
   "$folder/bin/${target}_fuzz" -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="$folder/findings/$target-" \
