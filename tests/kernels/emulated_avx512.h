@@ -1,0 +1,82 @@
+// AVX-512 for machines with AVX2 only, so that the bodies in kernels/cpu/simd are tested with 16 lanes and
+// with vdpbf16ps on any machine: included ahead of isa_avx512.cpp, isa_avx512bf16.cpp and context.cpp (see
+// CMakeLists.txt here). GCC lowers vectors of 64 bytes to pairs of 32; what the bodies call by name is here.
+// What it cannot test is the compiler's AVX-512 code.
+#pragma once
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define __builtin_cpu_supports(feature) __builtin_cpu_supports("avx2")
+
+#if defined(__AVX2__)
+
+#define __AVX512F__ 1
+#define asm(...)  // registers of 64 bytes that are not there
+
+namespace nemo::emulated {
+namespace {
+
+typedef uint32_t Words16 __attribute__((vector_size(64)));
+typedef float UnalignedFloats16 __attribute__((vector_size(64), aligned(4), may_alias));
+
+#define NEMO_EMULATED inline __attribute__((always_inline))
+
+template <class Function>
+NEMO_EMULATED __m512 by_halves(__m512 a, __m512 b, __m512 c, Function function) {
+  const __m256 low = function(__builtin_shufflevector(a, a, 0, 1, 2, 3, 4, 5, 6, 7),
+                              __builtin_shufflevector(b, b, 0, 1, 2, 3, 4, 5, 6, 7),
+                              __builtin_shufflevector(c, c, 0, 1, 2, 3, 4, 5, 6, 7));
+  const __m256 high = function(__builtin_shufflevector(a, a, 8, 9, 10, 11, 12, 13, 14, 15),
+                               __builtin_shufflevector(b, b, 8, 9, 10, 11, 12, 13, 14, 15),
+                               __builtin_shufflevector(c, c, 8, 9, 10, 11, 12, 13, 14, 15));
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+NEMO_EMULATED __m512 fmadd(__m512 a, __m512 b, __m512 c) {
+  return by_halves(a, b, c, [](__m256 x, __m256 y, __m256 z) { return _mm256_fmadd_ps(x, y, z); });
+}
+NEMO_EMULATED __m512 larger(__m512 a, __m512 b) {
+  return by_halves(a, b, b, [](__m256 x, __m256 y, __m256) { return _mm256_max_ps(x, y); });
+}
+NEMO_EMULATED __m512 smaller(__m512 a, __m512 b) {
+  return by_halves(a, b, b, [](__m256 x, __m256 y, __m256) { return _mm256_min_ps(x, y); });
+}
+
+NEMO_EMULATED __m512 load_masked(__mmask16 mask, const float* from) {
+  __m512 lanes = {};
+  for (int i = 0; i < 16; ++i)
+    if ((mask >> i & 1) != 0) lanes[i] = from[i];
+  return lanes;
+}
+NEMO_EMULATED void store_masked(float* to, __mmask16 mask, __m512 lanes) {
+  for (int i = 0; i < 16; ++i)
+    if ((mask >> i & 1) != 0) to[i] = lanes[i];
+}
+
+/// vdpbf16ps takes subnormal numbers for zero, and makes none.
+NEMO_EMULATED __m512 without_subnormal(__m512 x) {
+  const auto bits = (Words16)x;
+  return (__m512)((bits & 0x7f800000u) == 0 ? bits & 0x80000000u : bits);
+}
+/// The odd product is added first, then the even one (Intel's instruction set reference, VDPBF16PS).
+NEMO_EMULATED __m512 dot_bf16(__m512 sum, __m512bh a, __m512bh b) {
+  const auto pairs_a = (Words16)a, pairs_b = (Words16)b;
+  sum = fmadd(without_subnormal((__m512)(pairs_a & 0xffff0000u)),
+              without_subnormal((__m512)(pairs_b & 0xffff0000u)), without_subnormal(sum));
+  sum = fmadd(without_subnormal((__m512)(pairs_a << 16)), without_subnormal((__m512)(pairs_b << 16)),
+              without_subnormal(sum));
+  return without_subnormal(sum);
+}
+
+}  // namespace
+}  // namespace nemo::emulated
+
+#define _mm512_fmadd_ps ::nemo::emulated::fmadd
+#define _mm512_max_ps ::nemo::emulated::larger
+#define _mm512_min_ps ::nemo::emulated::smaller
+#define _mm512_maskz_loadu_ps ::nemo::emulated::load_masked
+#define _mm512_mask_storeu_ps ::nemo::emulated::store_masked
+#define _mm512_dpbf16_ps ::nemo::emulated::dot_bf16
+
+#endif
