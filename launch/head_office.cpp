@@ -7,6 +7,7 @@
 #include "launch/build_info.h"
 #include "launch/exit_codes.h"
 #include "launch/source_hash.h"
+#include "lib/model/kv_scales.h"
 #include "lib/output/files.h"
 #include "lib/request/fingerprint.h"
 #include "lib/weights/checkpoint_fingerprint.h"
@@ -23,7 +24,22 @@ std::string dtype_text(ActivationType dtype) {
 std::string guarantee_dtype(const JobConfig& job, const ModelConfig& model) {
   const std::string dtype = dtype_text(job.dtype);
   if (model.quantization.empty()) return dtype;
-  return dtype + "; weights as stored (" + model.quantization + "), activations and KV cache not quantized";
+  return dtype + "; weights as stored (" + model.quantization + "), activations not quantized";
+}
+
+/// What keys and values are kept in, and by which scales. Looks into the checkpoint for an FP8 cache only.
+std::string kv_cache_text(const JobConfig& job, const ModelConfig& model) {
+  const kernels::KvFormat format = kv_format(job);
+  const std::string kept(kv_format_name(format));
+  if (format != kernels::KvFormat::kFp8) {
+    const bool is_meant = announces_fp8_kv_cache(model.announced_quantization);
+    return is_meant ? kept + "; the checkpoint is made for fp8 too (engine.kv_cache_dtype)" : kept;
+  }
+  const KvScaleCount count = count_kv_scales(Checkpoint::open(job.model_path, model), model);
+  if (count.with_scales == count.layers) return kept + " (e4m3), scales of the checkpoint";
+  if (count.with_scales == 0) return kept + " (e4m3), scales of 1: the checkpoint has none";
+  return kept + " (e4m3), scales of the checkpoint in " + std::to_string(count.with_scales) + " of " +
+         std::to_string(count.layers) + " attention layers, 1 where it has none";
 }
 
 std::string build_text() {
@@ -54,6 +70,7 @@ HeadOffice::HeadOffice(RunFacts facts, const Tokenizer& tokenizer)
     : facts_(std::move(facts)),
       tokenizer_(tokenizer),
       chat_template_(ChatTemplate::find(facts_.job.model_path)),
+      kv_cache_(kv_cache_text(facts_.job, facts_.model)),
       folder_(OutputFolder::open(facts_.job.output_path, facts_.fresh)) {
   PromptSource counter = open_input();
   counter.next([](int64_t) { return false; });  // passes over every line
@@ -135,6 +152,7 @@ Manifest HeadOffice::manifest(RunStatus status) const {
                         "batch and order, and after any crash, within one instruction set, dtype and build",
                     .instruction_set = std::string(kernels::isa_name(facts_.isa)),
                     .dtype = guarantee_dtype(facts_.job, facts_.model),
+                    .kv_cache = kv_cache_,
                     .build = build_text()},
       .num_requests = num_requests_,
       .num_done = journal_->index().num_done(),

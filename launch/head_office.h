@@ -69,6 +69,7 @@ class HeadOffice {
   RunFacts facts_;
   const Tokenizer& tokenizer_;
   std::optional<ChatTemplate> chat_template_;
+  std::string kv_cache_;  ///< for the manifest
   OutputFolder folder_;
   std::optional<JournalWriter> journal_;  ///< while no recorder has it
   int64_t num_requests_ = 0;

@@ -2,6 +2,7 @@
 
 #include "launch/plan_printer.h"
 #include "lib/config/parameter_count.h"
+#include "lib/state/state_cache.h"
 
 namespace nemo::launch {
 namespace {
@@ -117,9 +118,13 @@ std::string plan_json(const ModelConfig& model, const JobConfig& job, const dist
                      {"memory_per_rank", machine.memory_per_rank},
                      {"cores_per_rank", machine.cores_per_rank},
                      {"memory_from", job.limits.memory_bytes ? "limits.memory" : "host"}};
-  json["engine"] = {{"max_sequences", plan.max_sequences},     {"max_batch_tokens", plan.max_batch_tokens},
-                    {"prefill_chunk", plan.prefill_chunk},     {"kv_pages", plan.kv_pages},
-                    {"typical_context", plan.typical_context}, {"threads", plan.threads}};
+  json["engine"] = {{"max_sequences", plan.max_sequences},
+                    {"max_batch_tokens", plan.max_batch_tokens},
+                    {"prefill_chunk", plan.prefill_chunk},
+                    {"kv_pages", plan.kv_pages},
+                    {"kv_cache_dtype", kv_format_name(plan.kv_format)},
+                    {"typical_context", plan.typical_context},
+                    {"threads", plan.threads}};
   json["wire_bytes_per_token"] = wire_json(model, job, plan);
   json["estimated_tokens_per_s"] = plan.tokens_per_s;
   json["prediction"] = forecast_json(forecast);

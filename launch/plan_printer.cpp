@@ -8,6 +8,7 @@
 #include "launch/machine.h"
 #include "launch/text_sheet.h"
 #include "lib/config/parameter_count.h"
+#include "lib/state/state_cache.h"
 
 namespace nemo::launch {
 namespace {
@@ -155,7 +156,7 @@ void print_sequences(Sheet& sheet, const ModelConfig& model, const dist::Plan& p
                   [](const dist::StagePlan& stage) { return stage.kv_bytes_per_token > 0; });
   if (has_pages) {
     sheet.more("KV room for " + grouped(plan.kv_pages * kernels::kKvPageTokens) + " tokens a lane (" +
-               plural(plan.kv_pages, "page") + ")");
+               plural(plan.kv_pages, "page") + "), kept in " + std::string(kv_format_name(plan.kv_format)));
     sheet.more("a lane holds " + capacity_text(model, plan));
   }
   sheet.entry("steps", "at most " + plural(plan.max_batch_tokens, "row") + ", prompts in chunks of " +

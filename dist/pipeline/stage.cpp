@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "lib/model/kv_scales.h"
+
 namespace nemo::dist {
 
 using kernels::TensorView;
@@ -18,7 +20,7 @@ Stage::Stage(const ModelConfig& config, const Plan& plan, ProcessGrid& grid, con
                       .layer_end = range_.end,
                       .num_slots = plan.max_sequences,
                       .num_pages = plan.kv_pages,
-                      .dtype = context.dtype}) {
+                      .kv_format = plan.kv_format}) {
   for (int64_t i = range_.begin; i < range_.end; ++i) {
     const LayerConfig& layer = config.layers[static_cast<size_t>(i)];
     kernels::ExpertRange mine;
@@ -31,6 +33,7 @@ Stage::Stage(const ModelConfig& config, const Plan& plan, ProcessGrid& grid, con
     splits_.push_back(std::move(split));
     layers_.push_back(load_layer(checkpoint, config, i, mine, context.dtype));
   }
+  load_kv_scales(checkpoint, config, state_);
   if (grid.is_first_stage()) embedding_ = load_embedding(checkpoint, config, context.dtype);
   if (grid.is_last_stage()) head_ = load_lm_head(checkpoint, config, context.dtype);
 }

@@ -9,6 +9,7 @@
 #include "dist/plan/engine_sizes.h"
 #include "dist/plan/stage_cut.h"
 #include "kernels/error.h"
+#include "lib/state/state_cache.h"
 
 namespace nemo::dist {
 namespace {
@@ -166,7 +167,7 @@ std::vector<Candidate> search_layouts(const ModelConfig& model, const JobConfig&
   WireBytes wire;
   for (const Layout& layout : possible_layouts(model, job.parallel, machine.num_ranks)) {
     if (layout.expert != lanes_of_memory) {
-      memory.emplace(model, storage_type(job), layout.expert);
+      memory.emplace(model, storage_type(job), kv_format(job), layout.expert);
       lanes_of_memory = layout.expert;
     }
     wire = wire_bytes_per_token(model, job, layout);

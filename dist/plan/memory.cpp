@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/ops/attention.h"
 #include "kernels/ops/matmul.h"
 #include "lib/weights/tensor_names.h"
 
@@ -112,7 +111,8 @@ void set_weight_bytes(const ModelConfig& model, int64_t layer_idx, DType dtype, 
         bytes_in_memory(model, spec, layer_idx, dtype);
 }
 
-LayerBytes layer_bytes(const ModelConfig& model, int64_t layer_idx, DType dtype, int64_t num_lanes) {
+LayerBytes layer_bytes(const ModelConfig& model, int64_t layer_idx, DType dtype, kernels::KvFormat kv_format,
+                       int64_t num_lanes) {
   const LayerConfig& layer = model.layers[static_cast<size_t>(layer_idx)];
   LayerBytes bytes;
   set_weight_bytes(model, layer_idx, dtype, bytes);
@@ -123,7 +123,7 @@ LayerBytes layer_bytes(const ModelConfig& model, int64_t layer_idx, DType dtype,
     bytes.state_per_sequence = (conv + ssm) * kFloatBytes;
   }
   if (layer.kind == LayerKind::kAttention)
-    bytes.kv_per_token = kernels::KvPages::page_bytes(dtype, model.num_key_value_heads, model.head_dim) /
+    bytes.kv_per_token = kernels::KvPages::page_bytes(kv_format, model.num_key_value_heads, model.head_dim) /
                          kernels::kKvPageTokens;
   bytes.scratch = layer_scratch(model, layer, dtype, num_lanes);
   return bytes;
@@ -164,8 +164,13 @@ int64_t pages_of(int64_t num_tokens) {
   return (num_tokens + kernels::kKvPageTokens - 1) / kernels::kKvPageTokens;
 }
 
-MemoryModel::MemoryModel(const ModelConfig& model, DType dtype, int64_t num_lanes)
-    : dtype_(dtype), num_lanes_(num_lanes), hidden_size_(model.hidden_size), vocab_size_(model.vocab_size) {
+MemoryModel::MemoryModel(const ModelConfig& model, DType dtype, kernels::KvFormat kv_format,
+                         int64_t num_lanes)
+    : dtype_(dtype),
+      kv_format_(kv_format),
+      num_lanes_(num_lanes),
+      hidden_size_(model.hidden_size),
+      vocab_size_(model.vocab_size) {
   add_layers(model);
   for (const TensorSpec& spec : outer_tensors(model))
     (spec.split == Split::kFirstStage ? embedding_bytes_ : head_bytes_) +=
@@ -189,7 +194,7 @@ void MemoryModel::add_layers(const ModelConfig& model) {
     const auto same = std::find_if(seen.begin(), seen.end(),
                                    [&](size_t i) { return is_same_shape(model.layers[i], layer); });
     const bool is_new = same == seen.end();
-    layers_.push_back(is_new ? layer_bytes(model, idx, dtype_, num_lanes_) : layers_[*same]);
+    layers_.push_back(is_new ? layer_bytes(model, idx, dtype_, kv_format_, num_lanes_) : layers_[*same]);
     if (is_new) seen.push_back(layers_.size() - 1);
     // Layers of one shape may be quantized differently.
     if (!is_new && !model.announced_quantization.empty())

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "dist/plan/plan.h"
+#include "kernels/ops/attention.h"
 #include "kernels/weight_format.h"
 #include "lib/config/job_config.h"
 #include "lib/config/model_config.h"
@@ -13,7 +14,7 @@
 
 namespace nemo::dist {
 
-/// What the job stores and sends: weights, KV pages, rows on the wire.
+/// What the job stores and sends: weights that are not quantized, rows on the wire.
 kernels::DType storage_type(const JobConfig& job);
 
 /// The format a matrix of layer `layer_idx` is kept in, as far as the files announce it.
@@ -56,7 +57,10 @@ struct EngineSizes {
 /// experts.
 class MemoryModel {
  public:
-  MemoryModel(const ModelConfig& model, kernels::DType dtype, int64_t num_lanes);
+  MemoryModel(const ModelConfig& model, kernels::DType dtype, kernels::KvFormat kv_format, int64_t num_lanes);
+  /// Keys and values in `dtype` too.
+  MemoryModel(const ModelConfig& model, kernels::DType dtype, int64_t num_lanes)
+      : MemoryModel(model, dtype, kernels::kv_format(dtype), num_lanes) {}
 
   int64_t num_layers() const { return static_cast<int64_t>(layers_.size()); }
   const LayerBytes& layer(int64_t layer) const { return layers_[static_cast<size_t>(layer)]; }
@@ -82,6 +86,7 @@ class MemoryModel {
   bool is_whole_model(LayerRange stage) const { return stage.begin == 0 && stage.end == num_layers(); }
 
   kernels::DType dtype_;
+  kernels::KvFormat kv_format_;
   int64_t num_lanes_;
   int64_t hidden_size_;
   int64_t vocab_size_;

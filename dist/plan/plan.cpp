@@ -7,7 +7,7 @@
 #include "dist/plan/layout_search.h"
 #include "dist/plan/memory.h"
 #include "kernels/error.h"
-#include "kernels/ops/attention.h"
+#include "lib/state/state_cache.h"
 
 namespace nemo::dist {
 namespace {
@@ -114,7 +114,7 @@ int64_t Plan::rank_bytes(int64_t stage, int64_t lane) const {
 Plan draft_plan(const ModelConfig& model, const JobConfig& job, const Machine& machine) {
   const std::vector<Candidate> candidates = search_layouts(model, job, machine);
   const Candidate& chosen = candidates.front();
-  const MemoryModel memory(model, storage_type(job), chosen.layout.expert);
+  const MemoryModel memory(model, storage_type(job), kv_format(job), chosen.layout.expert);
   Plan plan;
   plan.layout = chosen.layout;
   for (size_t i = 0; i < chosen.stages.size(); ++i) plan.stages.push_back(stage_plan(memory, chosen, i));
@@ -123,6 +123,7 @@ Plan draft_plan(const ModelConfig& model, const JobConfig& job, const Machine& m
   plan.max_batch_tokens = chosen.sizes.max_batch_tokens;
   plan.prefill_chunk = prefill_chunk(job.engine, chosen.sizes.max_batch_tokens);
   plan.kv_pages = chosen.sizes.kv_pages;
+  plan.kv_format = kv_format(job);
   plan.threads = threads_per_rank(job, machine);
   const SizeRules rules = size_rules(model, job, chosen.layout, machine.memory_per_rank);
   plan.typical_context = rules.context;
@@ -147,7 +148,7 @@ std::optional<int64_t> smallest_num_ranks(const ModelConfig& model, const JobCon
   for (int64_t lanes = 1; lanes <= max_lanes(model); ++lanes) {
     if (lanes != job.parallel.expert.value_or(lanes)) continue;
     if (smallest && replicas * lanes >= *smallest) break;
-    const MemoryModel memory(model, storage_type(job), lanes);
+    const MemoryModel memory(model, storage_type(job), kv_format(job), lanes);
     const Layout deepest{
         .replicas = replicas, .pipeline = job.parallel.pipeline.value_or(1), .expert = lanes};
     const SizeRules rules = size_rules(model, job, deepest, machine.memory_per_rank);
@@ -163,8 +164,9 @@ std::optional<int64_t> smallest_num_ranks(const ModelConfig& model, const JobCon
 std::string plan_fingerprint(const Plan& plan) {
   std::string text;
   const auto add = [&text](int64_t value) { text += std::to_string(value) + ','; };
-  for (const int64_t value : {plan.layout.replicas, plan.layout.pipeline, plan.layout.expert,
-                              plan.max_sequences, plan.max_batch_tokens, plan.prefill_chunk, plan.kv_pages})
+  for (const int64_t value :
+       {plan.layout.replicas, plan.layout.pipeline, plan.layout.expert, plan.max_sequences,
+        plan.max_batch_tokens, plan.prefill_chunk, plan.kv_pages, static_cast<int64_t>(plan.kv_format)})
     add(value);
   for (const StagePlan& stage : plan.stages) {
     add(stage.layers.begin);

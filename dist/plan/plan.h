@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/ops/attention.h"
 #include "kernels/ops/tree_sum.h"
 #include "lib/config/job_config.h"
 #include "lib/config/model_config.h"
@@ -64,7 +65,8 @@ struct Plan {
   int64_t max_batch_tokens = 0;  ///< rows of one step of one lane
   int64_t prefill_chunk = 0;     ///< rows one prompt may take in one step
   int64_t kv_pages = 0;  ///< pages of kernels::kKvPageTokens tokens per lane, the same on all its stages
-  int64_t threads = 1;   ///< per rank
+  kernels::KvFormat kv_format = kernels::KvFormat::kBFloat16;  ///< what the pages hold
+  int64_t threads = 1;                                         ///< per rank
   /// Tokens of a sequence, prompt and output, that slots and pages were sized for.
   int64_t typical_context = 0;
 

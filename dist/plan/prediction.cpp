@@ -33,7 +33,7 @@ class Predictor {
         machine_(machine),
         rates_(rates),
         work_(model_work(model, storage_type(job))),
-        memory_(model, storage_type(job), plan.layout.expert),
+        memory_(model, storage_type(job), plan.kv_format, plan.layout.expert),
         wire_(wire_bytes_per_token(model, job, plan.layout)) {}
 
   PhasePrediction phase(const Workload& workload, int64_t num_in_flight) const {

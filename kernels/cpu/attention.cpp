@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 #include <vector>
 
+#include "kernels/cpu/kv_pages.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd/table.h"
@@ -47,67 +47,36 @@ struct SeenBuffer {
 
 /// Of one thread, kept for its next task.
 struct Buffers {
-  Scratch packed, rounded, scores;
+  Scratch packed, rounded, scores, widened;
   SeenBuffer stretch, total;
 };
 
-void check(std::span<const Segment> segments, std::span<const PageTable> page_tables, int64_t rows,
-           const KvPages& pages) {
-  NEMO_CHECK(segments.size() == page_tables.size(), "one page table per segment");
-  NEMO_CHECK(pages.num_kv_heads > 0 && pages.head_dim > 0, "no KV heads");
-  NEMO_CHECK(pages.dtype == DType::kFloat32 || pages.head_dim % 2 == 0, "odd head_dim in bfloat16");
-  for (size_t s = 0; s < segments.size(); ++s) {
-    const Segment& segment = segments[s];
-    NEMO_CHECK(
-        segment.row_begin >= 0 && segment.row_count >= 0 && segment.row_begin + segment.row_count <= rows,
-        "segment outside of the batch");
-    const int64_t needed =
-        segment.row_count == 0 ? 0 : ceil_div(segment.position + segment.row_count, kKvPageTokens);
-    NEMO_CHECK(static_cast<int64_t>(page_tables[s].size()) >= needed, "page table shorter than the sequence");
-    for (int64_t p = 0; p < needed; ++p) {
-      const int32_t page = page_tables[s][static_cast<size_t>(p)];
-      NEMO_CHECK(page >= 0 && page < pages.num_pages, std::to_string(page));
+/// What a page is computed with: as it is stored, or what its FP8 is widened to.
+struct PageTypes {
+  DType queries;  ///< as which they are packed
+  DType keys;     ///< as which matmul_tile reads them
+  DType values;
+
+  static PageTypes of(const KvPages& pages, const Context& context) {
+    if (pages.format != KvFormat::kFp8) {
+      const DType type = pages.format == KvFormat::kFloat32 ? DType::kFloat32 : DType::kBFloat16;
+      return {type, type, type};
     }
+    return {context.dtype, row_kernels(context.isa).widened_type(context.dtype), DType::kFloat32};
   }
-}
-
-/// First element of one KV head's part of a page.
-int64_t head_begin(const KvPages& pages, int64_t page, int64_t kv_head) {
-  return (page * pages.num_kv_heads + kv_head) * kKvPageTokens * pages.head_dim;
-}
-
-template <class Stored>
-Stored stored(float x) {
-  if constexpr (sizeof(Stored) == 2) {
-    return bf16::from_float(x);
-  } else {
-    return x;
-  }
-}
-
-template <class Stored>
-void append_token(const KvPages& pages, int64_t page, int64_t token, const float* k, const float* v) {
-  constexpr int64_t kStep = sizeof(Stored) == 2 ? 2 : 1;
-  for (int64_t h = 0; h < pages.num_kv_heads; ++h, k += pages.head_dim, v += pages.head_dim) {
-    const int64_t begin = head_begin(pages, page, h);
-    Stored* keys = reinterpret_cast<Stored*>(pages.keys) + begin + token * kStep;
-    Stored* values = reinterpret_cast<Stored*>(pages.values) + begin +
-                     token / kStep * kStep * pages.head_dim + token % kStep;
-    for (int64_t d = 0; d < pages.head_dim; ++d) {
-      keys[d / kStep * kKvPageTokens * kStep + d % kStep] = stored<Stored>(k[d]);
-      values[d * kStep] = stored<Stored>(v[d]);
-    }
-  }
-}
+};
 
 /// What all tasks of one call share.
 struct Call {
   const Context& context;
   const RowKernels& kernels;
   const KvPages& pages;
+  PageTypes types;
   TensorView<const float> q;
   TensorView<float> out;
   int64_t heads_per_kv;
+
+  bool is_fp8() const { return pages.format == KvFormat::kFp8; }
 };
 
 /// The rows of a block times the heads of one KV head: the queries of one task, heads fastest.
@@ -134,22 +103,23 @@ class QueryBlock {
         std::copy_n(call_.q.row(row_of(q)) + column_of(q), dim_, rounded + (q - begin) * dim_);
       const int64_t rows = end - begin;
       if (call_.context.dtype == DType::kBFloat16) call_.kernels.round_bf16(rounded, rows * dim_);
-      call_.kernels.pack_x(call_.pages.dtype, rounded, dim_, rows, dim_, packed + begin * packed_bytes());
+      call_.kernels.pack_x(call_.types.queries, rounded, dim_, rows, dim_, packed + begin * packed_bytes());
     });
     return packed;
   }
 
   /// What the queries see of one stretch.
-  void visit(int64_t stretch, const std::byte* packed, Scratch& scratch, const Seen& seen) const {
+  void visit(int64_t stretch, const std::byte* packed, Buffers& buffers, const Seen& seen) const {
     std::fill_n(seen.states, queries(), SoftmaxState{});
     std::fill_n(seen.sums, queries() * dim_, 0.0f);
-    auto* scores = scratch.get<float>(queries() * kKvPageTokens);
+    auto* scores = buffers.scores.get<float>(queries() * kKvPageTokens);
     const int64_t end =
         std::min((stretch + 1) * kStretchPages, ceil_div(segment_.position + rows_.end, kKvPageTokens));
     for (int64_t page = stretch * kStretchPages; page < end; ++page) {
-      score(page, packed, scores);
+      score(page, packed, readable(call_.pages.keys, page, call_.types.keys, buffers), scores);
+      const std::byte* values = readable(call_.pages.values, page, call_.types.values, buffers);
       for_each_visible(page, [&](int64_t row, int64_t end_row, int64_t visible) {
-        add_values(page, query(row), query(end_row), visible, scores, seen);
+        add_values(page, query(row), query(end_row), visible, scores, values, seen);
       });
     }
   }
@@ -164,7 +134,8 @@ class QueryBlock {
   void write(const Seen& seen) const {
     for (int64_t q = 0; q < queries(); ++q) {
       float* out = call_.out.row(row_of(q)) + column_of(q);
-      for (int64_t d = 0; d < dim_; ++d) out[d] = seen.sums[q * dim_ + d] / seen.states[q].sum;
+      for (int64_t d = 0; d < dim_; ++d)
+        out[d] = seen.sums[q * dim_ + d] / seen.states[q].sum * call_.pages.scales.value;
     }
   }
 
@@ -196,27 +167,39 @@ class QueryBlock {
     }
   }
 
-  int64_t steps() const { return call_.pages.dtype == DType::kFloat32 ? dim_ : ceil_div(dim_, 2); }
-  int64_t packed_bytes() const { return steps() * call_.kernels.x_step_bytes(call_.pages.dtype); }
+  static int64_t steps(DType type, int64_t dim) { return type == DType::kFloat32 ? dim : ceil_div(dim, 2); }
+  int64_t packed_bytes() const {
+    return steps(call_.types.queries, dim_) * call_.kernels.x_step_bytes(call_.types.queries);
+  }
 
   int64_t page_offset(int64_t page) const {
-    return head_begin(call_.pages, page_table_[static_cast<size_t>(page)], kv_head_) *
-           dtype_bytes(call_.pages.dtype);
+    return kv_head_begin(call_.pages, page_table_[static_cast<size_t>(page)], kv_head_) *
+           kv_element_bytes(call_.pages.format);
+  }
+
+  /// Keys or values of the page; of FP8, widened to `type` in a buffer that the next call writes over.
+  const std::byte* readable(const std::byte* keys_or_values, int64_t page, DType type,
+                            Buffers& buffers) const {
+    const std::byte* stored = keys_or_values + page_offset(page);
+    if (!call_.is_fp8()) return stored;
+    auto* widened = buffers.widened.get<std::byte>(kKvPageTokens * dim_ * dtype_bytes(type));
+    call_.kernels.widen_weights(WeightFormat::kFp8, type, stored, dim_ / 2, widened);
+    return widened;
   }
 
   /// Keys or values of the page after this one, null after the last. The last tile asks memory for them: it
-  /// finds this page's in L1.
+  /// finds this page's in L1. FP8's, which are fewer bytes than a tile asks for, come without asking.
   const std::byte* next(const std::byte* keys_or_values, int64_t page) const {
     const bool last = page + 1 >= ceil_div(segment_.position + rows_.end, kKvPageTokens);
-    return last ? nullptr : keys_or_values + page_offset(page + 1);
+    return last || call_.is_fp8() ? nullptr : keys_or_values + page_offset(page + 1);
   }
 
-  void score(int64_t page, const std::byte* packed, float* scores) const {
+  void score(int64_t page, const std::byte* packed, const std::byte* keys, float* scores) const {
     for_each_tile(0, queries(), [&](int64_t begin, int64_t end) {
-      call_.kernels.matmul_tile(call_.pages.dtype,
+      call_.kernels.matmul_tile(call_.types.keys,
                                 {.x = packed + begin * packed_bytes(),
-                                 .weight = call_.pages.keys + page_offset(page),
-                                 .steps = steps(),
+                                 .weight = keys,
+                                 .steps = steps(call_.types.keys, dim_),
                                  .rows = end - begin,
                                  .columns = kKvPageTokens,
                                  .y = scores + begin * kKvPageTokens,
@@ -226,13 +209,13 @@ class QueryBlock {
   }
 
   void add_values(int64_t page, int64_t begin, int64_t end, int64_t visible, float* scores,
-                  const Seen& seen) const {
-    const float scale = 1.0f / std::sqrt(static_cast<float>(dim_));
+                  const std::byte* values, const Seen& seen) const {
+    const float scale = call_.pages.scales.key / std::sqrt(static_cast<float>(dim_));
     call_.kernels.softmax_page(scores + begin * kKvPageTokens, end - begin, visible, scale,
                                seen.states + begin);
     for_each_tile(begin, end, [&](int64_t first, int64_t tile_end) {
-      call_.kernels.add_values(call_.pages.dtype,
-                               {.values = call_.pages.values + page_offset(page),
+      call_.kernels.add_values(call_.types.values,
+                               {.values = values,
                                 .visible = visible,
                                 .head_dim = dim_,
                                 .weights = scores + first * kKvPageTokens,
@@ -265,10 +248,10 @@ void attend_by_blocks(const Call& call, std::span<const QueryBlock> blocks) {
     const QueryBlock& block = blocks[static_cast<size_t>(i)];
     const std::byte* packed = block.pack(buffers);
     const Seen total = buffers.total.get(block.queries(), call.pages.head_dim);
-    block.visit(0, packed, buffers.scores, total);
+    block.visit(0, packed, buffers, total);
     const Seen stretch = buffers.stretch.get(block.queries(), call.pages.head_dim);
     for (int64_t s = 1; s < block.stretches(); ++s) {
-      block.visit(s, packed, buffers.scores, stretch);
+      block.visit(s, packed, buffers, stretch);
       block.merge(s, stretch, total);
     }
     block.write(total);
@@ -294,7 +277,7 @@ void attend_by_stretches(const Call& call, std::span<const QueryBlock> blocks) {
   call.context.threads.run(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
     static thread_local Buffers buffers;
     const Task& task = tasks[static_cast<size_t>(i)];
-    task.block->visit(task.stretch, task.block->pack(buffers), buffers.scores, seen(task));
+    task.block->visit(task.stretch, task.block->pack(buffers), buffers, seen(task));
   });
   for (size_t i = 0; i < tasks.size(); ++i) {
     const Task& task = tasks[i];
@@ -306,31 +289,20 @@ void attend_by_stretches(const Call& call, std::span<const QueryBlock> blocks) {
 
 }  // namespace
 
-void append_kv(const Context& context, std::span<const Segment> segments,
-               std::span<const PageTable> page_tables, TensorView<const float> k, TensorView<const float> v,
-               const KvPages& pages) {
-  check(segments, page_tables, k.rows, pages);
-  NEMO_CHECK(k.cols == pages.num_kv_heads * pages.head_dim && v.cols == k.cols && v.rows == k.rows,
-             "k and v are not [rows, num_kv_heads * head_dim]");
-  context.threads.run(static_cast<int64_t>(segments.size()), [&](int64_t s) {
-    const Segment& segment = segments[static_cast<size_t>(s)];
-    for (int64_t t = 0; t < segment.row_count; ++t) {
-      const int64_t position = segment.position + t, row = segment.row_begin + t;
-      const int32_t page = page_tables[static_cast<size_t>(s)][static_cast<size_t>(position / kKvPageTokens)];
-      const auto append = pages.dtype == DType::kFloat32 ? append_token<float> : append_token<bf16>;
-      append(pages, page, position % kKvPageTokens, k.row(row), v.row(row));
-    }
-  });
-}
-
 void paged_attention(const Context& context, std::span<const Segment> segments,
                      std::span<const PageTable> page_tables, TensorView<const float> q, int64_t num_heads,
                      const KvPages& pages, TensorView<float> out) {
-  check(segments, page_tables, q.rows, pages);
+  check_kv_pages(segments, page_tables, q.rows, pages);
   NEMO_CHECK(num_heads > 0 && num_heads % pages.num_kv_heads == 0, "KV heads do not divide query heads");
   NEMO_CHECK(q.cols == num_heads * pages.head_dim && out.cols == q.cols && out.rows == q.rows,
              "q and out are not [rows, num_heads * head_dim]");
-  const Call call{context, row_kernels(context.isa), pages, q, out, num_heads / pages.num_kv_heads};
+  const Call call{.context = context,
+                  .kernels = row_kernels(context.isa),
+                  .pages = pages,
+                  .types = PageTypes::of(pages, context),
+                  .q = q,
+                  .out = out,
+                  .heads_per_kv = num_heads / pages.num_kv_heads};
   std::vector<QueryBlock> blocks;
   for (const RowBlock& rows : divide_rows(segments, std::max<int64_t>(1, kTaskQueries / call.heads_per_kv)))
     for (int64_t kv_head = 0; kv_head < pages.num_kv_heads; ++kv_head)

@@ -4,6 +4,13 @@
 // order, alike in prefill and decode: one within each stretch of 8 pages, and the stretches of a sequence are
 // merged in rising order. Keys and values of the step's own rows are appended first and read back from the
 // pages.
+//
+// FP8 pages hold e4m3 codes: of a key the code of k / key_scale, of a value that of v / value_scale. The
+// quotient is a float, rounded to the nearest code, ties to even; beyond 448 it becomes 448 with its sign,
+// infinities too; NaN stays NaN. A code stands for itself times the scale, and the scales are applied in two
+// places only: scores are multiplied by key_scale / sqrt(head_dim) where they were multiplied by 1 /
+// sqrt(head_dim), and the output is multiplied by value_scale at the very end. So codes are widened exactly,
+// and pages of the same numbers give the same bits in FP8 with scales of 1 and in bfloat16.
 #pragma once
 
 #include <cstddef>
@@ -16,24 +23,48 @@ namespace nemo::kernels {
 /// Tokens a page holds. Part of the numerics: the online softmax rescales at page boundaries.
 inline constexpr int64_t kKvPageTokens = 64;
 
+/// How keys and values are stored.
+enum class KvFormat : uint8_t {
+  kFloat32,
+  kBFloat16,
+  kFp8,  ///< e4m3, with a scale for all keys of a layer and one for all values
+};
+
+constexpr KvFormat kv_format(DType dtype) {
+  return dtype == DType::kFloat32 ? KvFormat::kFloat32 : KvFormat::kBFloat16;
+}
+
+/// Bytes of one element of a key or value.
+constexpr int64_t kv_element_bytes(KvFormat format) {
+  return format == KvFormat::kFloat32 ? 4 : format == KvFormat::kBFloat16 ? 2 : 1;
+}
+
+/// Of one layer's FP8 pages; finite and positive.
+struct KvScales {
+  float key = 1;
+  float value = 1;
+};
+
 /// The pages of one attention layer, borrowed: of every page the keys, and apart from them the values, of one
 /// KV head after the other. Keys are stored as a packed 64-column block of a matrix (kernels/ops/matmul.h),
 /// one column a token, so that the scores of a page are one matrix tile: [num_pages, num_kv_heads, head_dim /
 /// 2, kKvPageTokens, 2] for bfloat16 (head_dim must be even) and [num_pages, num_kv_heads, head_dim,
 /// kKvPageTokens] for float32. Values likewise, two tokens interleaved: [num_pages, num_kv_heads,
-/// kKvPageTokens / 2, head_dim, 2] and [num_pages, num_kv_heads, kKvPageTokens, head_dim]. Slots of tokens
-/// not yet stored may hold anything.
+/// kKvPageTokens / 2, head_dim, 2] and [num_pages, num_kv_heads, kKvPageTokens, head_dim]. FP8 (head_dim must
+/// be even) has the elements of float32, each 128 of them in the order of a packed step of FP8 weights. Slots
+/// of tokens not yet stored may hold anything.
 struct KvPages {
-  DType dtype = DType::kFloat32;
+  KvFormat format = KvFormat::kFloat32;
   std::byte* keys = nullptr;
   std::byte* values = nullptr;
   int64_t num_pages = 0;
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
+  KvScales scales = {};  ///< of FP8; others are not scaled
 
   /// Bytes of keys and values together of one page.
-  static int64_t page_bytes(DType dtype, int64_t num_kv_heads, int64_t head_dim) {
-    return 2 * num_kv_heads * kKvPageTokens * head_dim * dtype_bytes(dtype);
+  static int64_t page_bytes(KvFormat format, int64_t num_kv_heads, int64_t head_dim) {
+    return 2 * num_kv_heads * kKvPageTokens * head_dim * kv_element_bytes(format);
   }
 };
 
@@ -48,8 +79,8 @@ void append_kv(const Context& context, std::span<const Segment> segments,
                const KvPages& pages);
 
 /// out = softmax(q K^T / sqrt(head_dim)) V, causal: the row at position p sees keys [0, p]. q is rounded to
-/// context.dtype (and to the pages' type) first. q, out [rows, num_heads * head_dim]; query head j reads KV
-/// head j / (num_heads / num_kv_heads).
+/// context.dtype first, and to bfloat16 if the pages are. q, out [rows, num_heads * head_dim]; query head j
+/// reads KV head j / (num_heads / num_kv_heads).
 void paged_attention(const Context& context, std::span<const Segment> segments,
                      std::span<const PageTable> page_tables, TensorView<const float> q, int64_t num_heads,
                      const KvPages& pages, TensorView<float> out);

@@ -59,7 +59,8 @@ std::string sampling_yaml(const SamplingParams& sampling) {
 std::string canonical_job_yaml(const JobConfig& config) {
   return std::string("task: ") + (config.task == Task::kGenerate ? "generate" : "score") +
          "\nmodel:\n  dtype: " + (config.dtype == ActivationType::kBFloat16 ? "bfloat16" : "float32") + "\n" +
-         sampling_yaml(config.sampling);
+         sampling_yaml(config.sampling) + "engine:\n  kv_cache_dtype: " +
+         (config.engine.kv_cache_dtype == KvCacheType::kAuto ? "auto" : "fp8") + "\n";
 }
 
 }  // namespace nemo

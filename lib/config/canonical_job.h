@@ -8,9 +8,9 @@
 
 namespace nemo {
 
-/// Valid YAML: task, model.dtype and sampling, every key present, numbers in their shortest exact form. No
-/// paths: a folder that moved holds the same job, and what model and input contain has fingerprints of its
-/// own.
+/// Valid YAML: task, model.dtype, sampling and engine.kv_cache_dtype, every key present, numbers in their
+/// shortest exact form. No paths: a folder that moved holds the same job, and what model and input contain
+/// has fingerprints of its own.
 std::string canonical_job_yaml(const JobConfig& config);
 
 }  // namespace nemo

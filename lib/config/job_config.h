@@ -19,10 +19,17 @@ struct ParallelConfig {
   std::optional<int64_t> threads;  ///< per rank
 };
 
+/// What keys and values of attention are kept in.
+enum class KvCacheType : uint8_t {
+  kAuto,  ///< model.dtype
+  kFp8,   ///< e4m3, with the checkpoint's scales
+};
+
 struct EngineConfig {
   std::optional<int64_t> max_sequences;     ///< per lane
   std::optional<int64_t> max_batch_tokens;  ///< rows of one step of one lane
   std::optional<int64_t> prefill_chunk;     ///< rows one prompt may take in one step
+  KvCacheType kv_cache_dtype = KvCacheType::kAuto;
 };
 
 struct LimitsConfig {
@@ -48,7 +55,7 @@ struct JobConfig {
   EngineConfig engine;
   LimitsConfig limits;
   std::string canonical_yaml;  ///< what decides the results besides the contents of model and input (task,
-                               ///< dtype, sampling), in one fixed spelling
+                               ///< dtypes, sampling), in one fixed spelling
 };
 
 /// Reads `path`, applies `overrides` ("a.b=value", later ones win), validates. Relative paths are relative to

@@ -52,6 +52,10 @@ void set_wait_deadline(const JobValue& value, JobConfig& config) {
   config.limits.wait_deadline_s = *seconds;
 }
 
+void set_kv_cache_dtype(const JobValue& value, JobConfig& config) {
+  config.engine.kv_cache_dtype = value.one_of({"auto", "fp8"}) == 0 ? KvCacheType::kAuto : KvCacheType::kFp8;
+}
+
 using Value = const JobValue&;
 using Job = JobConfig&;
 
@@ -118,6 +122,8 @@ constexpr auto kKeys = std::to_array<JobKey>({
      [](Value v, Job job) { job.engine.max_batch_tokens = v.integer_or_auto(1, kMaxRows); }},
     {"engine.prefill_chunk", "auto | integer", "auto", "rows one prompt may take in one step",
      [](Value v, Job job) { job.engine.prefill_chunk = v.integer_or_auto(1, kMaxRows); }},
+    {"engine.kv_cache_dtype", "auto | fp8", "auto",
+     "auto = model.dtype; fp8 = e4m3, by the checkpoint's scales or 1", set_kv_cache_dtype},
     {"limits.max_time", "none | time like 2h30m", "none", "then stop, resumable, with exit code 75",
      [](Value v, Job job) { job.limits.max_time_s = v.duration_or_none(); }},
     {"limits.memory", "auto | size like 20GiB", "auto",

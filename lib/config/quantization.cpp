@@ -104,6 +104,16 @@ void read_config_groups(const ConfigReader& reader, AnnouncedQuantization& annou
   }
 }
 
+/// "kv_cache_quant_algo": "FP8", or config.json's "kv_cache_scheme": {"num_bits": 8, "type": "float", ...}.
+/// Whatever else stands there is no matter of ours: an FP8 cache has to be asked for.
+bool reads_fp8_kv_cache(const ConfigReader& reader) {
+  const json* algorithm = reader.find("kv_cache_quant_algo");
+  if (algorithm != nullptr && *algorithm == "FP8") return true;
+  const json* scheme = reader.find("kv_cache_scheme");
+  return scheme != nullptr && scheme->is_object() && scheme->value("type", json()) == "float" &&
+         scheme->value("num_bits", json()) == 8;
+}
+
 }  // namespace
 
 std::string_view stored_as_text(StoredAs stored) {
@@ -123,12 +133,18 @@ std::optional<StoredAs> AnnouncedQuantization::find(std::string_view name) const
   return others;
 }
 
+bool announces_fp8_kv_cache(std::span<const AnnouncedQuantization> announced) {
+  return std::any_of(announced.begin(), announced.end(),
+                     [](const AnnouncedQuantization& one) { return one.fp8_kv_cache; });
+}
+
 AnnouncedQuantization read_quantization(const ConfigReader& reader, const std::string& method) {
   AnnouncedQuantization announced;
   announced.where = reader.where();
   const std::string algorithm = reader.text({"quant_algo"}, "");
   announced.summary = algorithm.empty() ? method : method + " " + algorithm;
   announced.others = stored_as_of(algorithm);
+  announced.fp8_kv_cache = reads_fp8_kv_cache(reader);
   if (announced.others == StoredAs::kNvfp4) check_group_size(reader);
   read_exclusions(reader, announced);
   if (reader.find("quantized_layers") != nullptr) {

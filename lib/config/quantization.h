@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,10 +32,14 @@ struct AnnouncedQuantization {
   std::optional<StoredAs> others;  ///< linear layers that are neither listed nor excluded
   std::map<std::string, StoredAs, std::less<>> listed;  ///< by logical tensor name
   std::vector<std::string> exclusions;                  ///< patterns of modules that are not quantized
+  bool fp8_kv_cache = false;                            ///< keys and values are meant to be kept as e4m3
 
   /// What is announced for a matrix (a logical tensor name, of experts one's own), or nothing.
   std::optional<StoredAs> find(std::string_view name) const;
 };
+
+/// True if one of them says so.
+bool announces_fp8_kv_cache(std::span<const AnnouncedQuantization> announced);
 
 /// Reads the object that has quant_algo in it. Throws Error naming file and key.
 AnnouncedQuantization read_quantization(const ConfigReader& reader, const std::string& method);

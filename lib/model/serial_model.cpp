@@ -1,6 +1,7 @@
 #include "lib/model/serial_model.h"
 
 #include "kernels/error.h"
+#include "lib/model/kv_scales.h"
 
 namespace nemo {
 
@@ -30,11 +31,12 @@ SerialModel::SerialModel(const std::string& path, Options options)
                        .layer_end = config_.num_layers(),
                        .num_slots = 1,
                        .num_pages = pages_for(config_.max_position_embeddings),
-                       .dtype = options.dtype}) {
+                       .kv_format = options.kv_format}) {
   const Checkpoint checkpoint = Checkpoint::open(path, config_);
   embedding_ = load_embedding(checkpoint, config_, options.dtype);
   layers_ = load_all_layers(checkpoint, config_, options.dtype);
   head_ = load_lm_head(checkpoint, config_, options.dtype);
+  load_kv_scales(checkpoint, config_, state_);
 }
 
 std::vector<int32_t> SerialModel::take_new_pages(int64_t num_tokens) {

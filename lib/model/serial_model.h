@@ -17,6 +17,7 @@ class SerialModel {
   struct Options {
     kernels::DType dtype = kernels::DType::kBFloat16;
     int threads = 1;
+    kernels::KvFormat kv_format = kernels::kv_format(dtype);
   };
 
   /// Loads the Hugging Face folder `path`. Throws Error.

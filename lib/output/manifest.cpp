@@ -59,6 +59,7 @@ std::string to_json(const Manifest& m) {
                       {{"promise", m.guarantee.promise},
                        {"instruction_set", m.guarantee.instruction_set},
                        {"dtype", m.guarantee.dtype},
+                       {"kv_cache", m.guarantee.kv_cache},
                        {"build", m.guarantee.build}}},
                      {"counts", counts_of(m)},
                      {"versions", object_of(m.versions)},

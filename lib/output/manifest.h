@@ -14,11 +14,12 @@
 
 namespace nemo {
 
-/// How far "same bits" reaches for this run: between runs that agree in the last three.
+/// How far "same bits" reaches for this run: between runs that agree in all but the first.
 struct Guarantee {
   std::string promise;          ///< one sentence for people
   std::string instruction_set;  ///< "avx512", "avx2", "cuda sm_90", ...
   std::string dtype;            ///< of activations
+  std::string kv_cache;         ///< what keys and values are kept in, and by which scales
   std::string build;            ///< what identifies the binary
 };
 

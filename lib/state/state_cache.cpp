@@ -4,6 +4,17 @@
 
 namespace nemo {
 
+kernels::KvFormat kv_format(const JobConfig& job) {
+  if (job.engine.kv_cache_dtype == KvCacheType::kFp8) return kernels::KvFormat::kFp8;
+  return job.dtype == ActivationType::kBFloat16 ? kernels::KvFormat::kBFloat16 : kernels::KvFormat::kFloat32;
+}
+
+std::string_view kv_format_name(kernels::KvFormat format) {
+  return format == kernels::KvFormat::kFp8        ? "fp8"
+         : format == kernels::KvFormat::kBFloat16 ? "bfloat16"
+                                                  : "float32";
+}
+
 StateCache::StateCache(const ModelConfig& config, StateCacheShape shape)
     : shape_(shape),
       num_kv_heads_(config.num_key_value_heads),
@@ -14,7 +25,7 @@ StateCache::StateCache(const ModelConfig& config, StateCacheShape shape)
   const auto conv_size = static_cast<size_t>((config.conv_kernel - 1) * config.conv_dim());
   const auto ssm_size = static_cast<size_t>(config.mamba_inner_size() * config.ssm_state_size);
   const auto kv_bytes = static_cast<size_t>(
-      shape.num_pages * kernels::KvPages::page_bytes(shape.dtype, num_kv_heads_, head_dim_) / 2);
+      shape.num_pages * kernels::KvPages::page_bytes(shape.kv_format, num_kv_heads_, head_dim_) / 2);
   for (int64_t i = shape.layer_begin; i < shape.layer_end; ++i) {
     LayerState& state = layers_[static_cast<size_t>(i - shape.layer_begin)];
     const LayerKind kind = config.layers[static_cast<size_t>(i)].kind;
@@ -38,6 +49,11 @@ void StateCache::prepare(int32_t slot, int64_t position, std::span<const int32_t
   }
 }
 
+void StateCache::set_kv_scales(int64_t layer_idx, kernels::KvScales scales) {
+  NEMO_CHECK(layer(layer_idx).keys != nullptr, "an attention layer");
+  layers_[static_cast<size_t>(layer_idx - shape_.layer_begin)].kv_scales = scales;
+}
+
 const StateCache::LayerState& StateCache::layer(int64_t layer_idx) const {
   NEMO_CHECK(layer_idx >= shape_.layer_begin && layer_idx < shape_.layer_end,
              "layer " + std::to_string(layer_idx));
@@ -51,12 +67,13 @@ kernels::MambaState StateCache::mamba(int64_t layer_idx) const {
 
 kernels::KvPages StateCache::kv(int64_t layer_idx) const {
   const LayerState& state = layer(layer_idx);
-  return {.dtype = shape_.dtype,
+  return {.format = shape_.kv_format,
           .keys = state.keys.get(),
           .values = state.values.get(),
           .num_pages = shape_.num_pages,
           .num_kv_heads = num_kv_heads_,
-          .head_dim = head_dim_};
+          .head_dim = head_dim_,
+          .scales = state.kv_scales};
 }
 
 }  // namespace nemo

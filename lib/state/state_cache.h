@@ -5,20 +5,27 @@
 
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "kernels/ops/attention.h"
 #include "kernels/ops/mamba2.h"
+#include "lib/config/job_config.h"
 #include "lib/config/model_config.h"
 
 namespace nemo {
+
+/// How a job's keys and values are stored.
+kernels::KvFormat kv_format(const JobConfig& job);
+/// "float32", "bfloat16", "fp8".
+std::string_view kv_format_name(kernels::KvFormat format);
 
 struct StateCacheShape {
   int64_t layer_begin = 0;
   int64_t layer_end = 0;
   int64_t num_slots = 0;
   int64_t num_pages = 0;
-  kernels::DType dtype = kernels::DType::kFloat32;  ///< of keys and values
+  kernels::KvFormat kv_format = kernels::KvFormat::kFloat32;
 };
 
 class StateCache {
@@ -30,18 +37,22 @@ class StateCache {
   /// appended. Throws Error for a slot or page out of range.
   void prepare(int32_t slot, int64_t position, std::span<const int32_t> new_pages);
 
+  /// Scales of an attention layer's FP8 pages; 1 until they are set.
+  void set_kv_scales(int64_t layer_idx, kernels::KvScales scales);
+
   kernels::PageTable page_table(int32_t slot) const { return page_tables_[static_cast<size_t>(slot)]; }
 
   /// State of a Mamba layer, KV pages of an attention layer; `layer_idx` is the model's.
   kernels::MambaState mamba(int64_t layer_idx) const;
   kernels::KvPages kv(int64_t layer_idx) const;
 
-  int64_t num_slots() const { return shape_.num_slots; }
+  const StateCacheShape& shape() const { return shape_; }
 
  private:
   struct LayerState {
     std::unique_ptr<float[]> conv, ssm;
     std::unique_ptr<std::byte[]> keys, values;
+    kernels::KvScales kv_scales;
   };
   const LayerState& layer(int64_t layer_idx) const;
 

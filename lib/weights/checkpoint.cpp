@@ -158,6 +158,26 @@ float Checkpoint::scale(std::string_view name) const {
                                        stored == StoredAs::kFp8 ? ScaleKind::kWeight : ScaleKind::kWeight2));
 }
 
+std::optional<float> Checkpoint::kv_scale(std::string_view name) const {
+  const auto entry = by_logical_name_.find(name);
+  if (entry == by_logical_name_.end()) return std::nullopt;
+  const TensorInfo& tensor = *entry->second;
+  const auto fail = [&](const std::string& what) {
+    throw Error(tensor.file + ": tensor " + tensor.name, what,
+                "fetch the file again, or take another export");
+  };
+  if (tensor.num_elements() != 1 || !is_plain_float(tensor.dtype))
+    fail("is " + std::string(dtype_name(tensor.dtype)) + " " + shape_text(tensor.shape) +
+         ", but the scale of a KV cache is one F32");
+  std::vector<std::byte> bytes(static_cast<size_t>(dtype_size(tensor.dtype)));
+  source_->read(tensor, 0, bytes);
+  float scale = 0;
+  widen_to_f32(tensor.dtype, bytes, {&scale, 1});
+  if (!std::isfinite(scale) || scale <= 0)
+    fail("is " + std::to_string(scale) + ", but the scale of a KV cache is finite and positive");
+  return scale;
+}
+
 void Checkpoint::read_rows_codes(std::string_view name, int64_t row_begin, int64_t row_end,
                                  std::span<std::byte> out) const {
   const StoredAs stored = stored_as(name);

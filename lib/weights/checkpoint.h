@@ -45,6 +45,10 @@ class Checkpoint {
   /// The float scale of a quantized matrix; 1 of others. Throws Error unless it is finite and not negative.
   float scale(std::string_view name) const;
 
+  /// One of kv_scale_tensors, or nothing if the checkpoint does not have it. Throws Error naming file and
+  /// tensor unless it is one float, finite and positive.
+  std::optional<float> kv_scale(std::string_view name) const;
+
   /// Rows of a quantized matrix as they are stored: FP8 a byte an element, NVFP4 a byte for two.
   void read_rows_codes(std::string_view name, int64_t row_begin, int64_t row_end,
                        std::span<std::byte> out) const;

@@ -40,6 +40,8 @@ constexpr std::array kRoleNames = {
     RoleName{TensorRole::kKBias, "mixer.k_proj.bias", kSmall},
     RoleName{TensorRole::kVBias, "mixer.v_proj.bias", kSmall},
     RoleName{TensorRole::kOBias, "mixer.o_proj.bias", kSmall},
+    RoleName{TensorRole::kKScale, "mixer.k_proj.k_scale", kSmall},
+    RoleName{TensorRole::kVScale, "mixer.v_proj.v_scale", kSmall},
     RoleName{TensorRole::kUpProj, "mixer.up_proj.weight", kMatrix},
     RoleName{TensorRole::kDownProj, "mixer.down_proj.weight", kMatrix},
     RoleName{TensorRole::kUpBias, "mixer.up_proj.bias", kSmall},
@@ -214,6 +216,16 @@ std::vector<TensorSpec> outer_tensors(const ModelConfig& config) {
   if (!config.tie_word_embeddings) {
     specs.push_back(
         single(TensorRole::kLmHead, "", {config.vocab_size, config.hidden_size}, Split::kLastStage));
+  }
+  return specs;
+}
+
+std::vector<TensorSpec> kv_scale_tensors(const ModelConfig& config) {
+  std::vector<TensorSpec> specs;
+  for (int64_t i = 0; i < config.num_layers(); ++i) {
+    if (config.layers[static_cast<size_t>(i)].kind != LayerKind::kAttention) continue;
+    for (const TensorRole role : {TensorRole::kKScale, TensorRole::kVScale})
+      specs.push_back(single(role, layer_prefix(i), {}, Split::kStage));
   }
   return specs;
 }

@@ -42,6 +42,8 @@ enum class TensorRole : uint8_t {
   kKBias,
   kVBias,
   kOBias,
+  kKScale,  // of keys and values in an FP8 KV cache
+  kVScale,
   // MLP
   kUpProj,
   kDownProj,
@@ -102,6 +104,10 @@ std::vector<TensorSpec> layer_tensors(const ModelConfig& config, const LayerConf
 
 /// Embedding, final norm and, unless tied, lm_head.
 std::vector<TensorSpec> outer_tensors(const ModelConfig& config);
+
+/// Scales of the attention layers' keys and values for an FP8 KV cache, one float each. Not among
+/// model_tensors: a checkpoint need not have them.
+std::vector<TensorSpec> kv_scale_tensors(const ModelConfig& config);
 
 /// All tensors of the multi-token-prediction head; empty without one.
 std::vector<TensorSpec> mtp_tensors(const ModelConfig& config);

@@ -106,7 +106,8 @@ double measure_attention(const Context& context, int64_t sequences, int64_t rows
   constexpr int64_t kHeads = 32, kKvHeads = 2, kHeadDim = 128;
   const int64_t rows = sequences * rows_each;
   const int64_t pages_each = context_tokens / kernels::kKvPageTokens;
-  const int64_t page_bytes = kernels::KvPages::page_bytes(context.dtype, kKvHeads, kHeadDim);
+  const kernels::KvFormat format = kernels::kv_format(context.dtype);
+  const int64_t page_bytes = kernels::KvPages::page_bytes(format, kKvHeads, kHeadDim);
   std::vector<std::byte> keys(static_cast<size_t>(sequences * pages_each * page_bytes / 2)), values(keys);
   std::vector<std::vector<int32_t>> tables(static_cast<size_t>(sequences));
   int32_t page = 0;
@@ -115,7 +116,7 @@ double measure_attention(const Context& context, int64_t sequences, int64_t rows
   const std::vector<kernels::PageTable> views(tables.begin(), tables.end());
   const auto segments = segments_of(sequences, rows_each, context_tokens);
   Matrix q(rows, kHeads * kHeadDim), out(rows, kHeads * kHeadDim);
-  const kernels::KvPages pages{.dtype = context.dtype,
+  const kernels::KvPages pages{.format = format,
                                .keys = keys.data(),
                                .values = values.data(),
                                .num_pages = sequences * pages_each,

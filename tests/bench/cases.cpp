@@ -102,7 +102,8 @@ Case norm_case(int64_t rows) {
           }};
 }
 
-Case attention_case(int64_t sequences, int64_t rows_each, int64_t context_tokens) {
+Case attention_case(int64_t sequences, int64_t rows_each, int64_t context_tokens,
+                    kernels::KvFormat format = kernels::KvFormat::kBFloat16) {
   constexpr int64_t kHeads = 32, kKvHeads = 2, kHeadDim = 128;
   struct Operands {
     Matrix q, out;
@@ -115,8 +116,8 @@ Case attention_case(int64_t sequences, int64_t rows_each, int64_t context_tokens
   auto operands = std::make_shared<Operands>(
       Operands{Matrix(rows, kHeads * kHeadDim), Matrix(rows, kHeads * kHeadDim), {}, {}, {}, {}, {}});
   const int64_t pages_each = (context_tokens + kernels::kKvPageTokens - 1) / kernels::kKvPageTokens;
-  const auto bytes = static_cast<size_t>(
-      sequences * pages_each * kernels::KvPages::page_bytes(DType::kBFloat16, kKvHeads, kHeadDim) / 2);
+  const auto bytes = static_cast<size_t>(sequences * pages_each *
+                                         kernels::KvPages::page_bytes(format, kKvHeads, kHeadDim) / 2);
   operands->keys.assign(bytes, std::byte{0x3c});
   operands->values.assign(bytes, std::byte{0x3c});
   for (int64_t s = 0; s < sequences; ++s) {
@@ -130,12 +131,12 @@ Case attention_case(int64_t sequences, int64_t rows_each, int64_t context_tokens
   for (const auto& table : operands->tables) operands->views.emplace_back(table);
   return {
       .name = "attention, " + std::to_string(sequences) + " x " + std::to_string(rows_each) + " rows, " +
-              std::to_string(context_tokens) + " keys",
+              std::to_string(context_tokens) + (format == kernels::KvFormat::kFp8 ? " keys in FP8" : " keys"),
       .bytes = 2.0 * static_cast<double>(bytes),
       .bf16_flops = 4.0 * static_cast<double>(rows * (context_tokens - rows_each / 2) * kHeads * kHeadDim),
-      .run = [operands, pages = sequences * pages_each](const Context& context) {
+      .run = [operands, format, pages = sequences * pages_each](const Context& context) {
         kernels::paged_attention(context, operands->segments, operands->views, operands->q.view(), kHeads,
-                                 {.dtype = DType::kBFloat16,
+                                 {.format = format,
                                   .keys = operands->keys.data(),
                                   .values = operands->values.data(),
                                   .num_pages = pages,
@@ -211,8 +212,11 @@ std::vector<Case> all_cases() {
   cases.push_back(conv_case(128));
   cases.push_back(gated_norm_case(128));
   cases.push_back(attention_case(16, 1, 4096));
+  cases.push_back(attention_case(16, 1, 4096, kernels::KvFormat::kFp8));
   cases.push_back(attention_case(1, 1, 32768));
+  cases.push_back(attention_case(1, 1, 32768, kernels::KvFormat::kFp8));
   cases.push_back(attention_case(1, 128, 8192));
+  cases.push_back(attention_case(1, 128, 8192, kernels::KvFormat::kFp8));
   cases.push_back(norm_case(16));
   cases.push_back(router_case(16));
   cases.push_back(logits_case(16));

@@ -30,7 +30,7 @@ class Model {
                          .layer_end = config_.num_layers(),
                          .num_slots = kMostSequences,
                          .num_pages = kMostSequences * kPagesEach,
-                         .dtype = context.dtype}) {
+                         .kv_format = kernels::kv_format(context.dtype)}) {
     const Checkpoint checkpoint = Checkpoint::open(path, config_);
     for (int64_t i = 0; i < config_.num_layers(); ++i) {
       const kernels::ExpertRange all{0, config_.layers[static_cast<size_t>(i)].n_routed_experts};

@@ -66,6 +66,7 @@ def refused(job, expected_word, overrides=()):
 def of_another_job(job, model, expected):
     refused(job, r'job was "  seed: 0" and is now "  seed: 1"', ["sampling.seed=1"])
     refused(job, "dtype was", ["model.dtype=bfloat16"])
+    refused(job, r'"  kv_cache_dtype: auto" and is now "  kv_cache_dtype: fp8"', ["engine.kv_cache_dtype=fp8"])
     text = job.input.read_text()
     job.input.write_text(text.replace("king", "ring"))
     refused(job, "input was")

@@ -49,6 +49,8 @@ CHOSEN = [
     ("puzzle-draw", (1, 2, 3), {"max_sequences": 3, "threads": 2}),
     ("latent-score", (1, 1, 7), {"threads": 1}),
     ("dense-greedy", (1, 6, 1), {"threads": 1, "prefill_chunk": 1}),
+    ("fp8_kv", (1, 3, 2), {"max_sequences": 3, "prefill_chunk": 7, "threads": 2}),
+    ("fp8_kv", (2, 1, 2), {"threads": 1, "order": 3}),
 ]
 
 
@@ -87,7 +89,7 @@ class Bench:
         job = {"name": workload.name, "task": workload.task,
                "model": {"path": str(self.models[workload.model][0]), "dtype": workload.dtype},
                "input": {"path": "input.jsonl"}, "output": {"path": "out"}, "sampling": workload.sampling,
-               "parallel": parallel, "engine": engine}
+               "parallel": parallel, "engine": {**workload.engine, **engine}}
         if memory is not None:
             job["limits"] = {"memory": memory}
         (folder / "job.yaml").write_text(yaml_of(job))

@@ -45,7 +45,8 @@ void run(const std::string& job_path, const std::string& result_path,
   const JobConfig job = load_job_config(job_path, overrides);
   const auto dtype =
       job.dtype == ActivationType::kBFloat16 ? kernels::DType::kBFloat16 : kernels::DType::kFloat32;
-  Generator generator = Generator::open(job.model_path, {.dtype = dtype, .threads = 1});
+  Generator generator =
+      Generator::open(job.model_path, {.dtype = dtype, .threads = 1, .kv_format = kv_format(job)});
   // The columns depend on all records, and these need not fit into memory: so by way of a journal.
   const std::string folder = result_path + ".journal";
   auto journal = JournalWriter::open(folder, {{"job", "serial"}}, Fresh::kYes);

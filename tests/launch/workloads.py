@@ -2,6 +2,7 @@
 import json
 import random
 import shutil
+import struct
 from pathlib import Path
 
 GOLDEN = {"dense": 0, "moe": 8, "latent": 16, "grouped": 16, "no_norm": 8, "puzzle": 8, "all_kinds": 8}  # experts
@@ -12,9 +13,9 @@ SHORT_CONTEXT = 256  # of the trained checkpoint, cut so that texts are longer t
 class Workload:
     """One job without its layout."""
 
-    def __init__(self, name, model, lines, task="generate", dtype="float32", sampling=None):
+    def __init__(self, name, model, lines, task="generate", dtype="float32", sampling=None, engine=None):
         self.name, self.model, self.lines = name, model, lines
-        self.task, self.dtype, self.sampling = task, dtype, sampling or {}
+        self.task, self.dtype, self.sampling, self.engine = task, dtype, sampling or {}, engine or {}
 
 
 def toy_tokenizer():
@@ -34,6 +35,24 @@ def link_all(source, folder, without=()):
             (folder / file.name).symlink_to(file)
 
 
+def add_kv_scales(checkpoint, folder):
+    """The checkpoint with scales of an FP8 KV cache, in a file of their own; different ones in every layer."""
+    folder.mkdir()
+    link_all(checkpoint, folder, without={"model.safetensors"})
+    (folder / "weights.safetensors").symlink_to(checkpoint / "model.safetensors")
+    with open(checkpoint / "model.safetensors", "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    files = {name: "weights.safetensors" for name in header if name != "__metadata__"}
+    keys = sorted(name for name in files if name.endswith(".k_proj.weight"))
+    names = [key.replace("k_proj.weight", scale) for key in keys for scale in ("k_proj.k_scale", "v_proj.v_scale")]
+    files.update({name: "kv_scales.safetensors" for name in names})
+    entries = {name: {"dtype": "F32", "shape": [], "data_offsets": [4 * i, 4 * i + 4]} for i, name in enumerate(names)}
+    text = json.dumps(entries).encode()
+    values = b"".join(struct.pack("<f", 0.013 + 0.002 * i) for i in range(len(names)))
+    (folder / "kv_scales.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + values)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+
+
 def make_models(source, work):
     """{name: (folder, layers, routed experts)}. Links to one copy of the weights: the oracle's answers are kept for hours in
     a soak, and somebody may put another checkpoint into the source tree meanwhile."""
@@ -47,6 +66,8 @@ def make_models(source, work):
     config["max_position_embeddings"] = SHORT_CONTEXT
     (short / "config.json").write_text(json.dumps(config))
     models["kjv_short"] = (short, 14, 64)
+    add_kv_scales(checkpoint, work / "models/kjv_kv_scales")
+    models["kjv_kv_scales"] = (work / "models/kjv_kv_scales", 14, 64)
     for name, experts in GOLDEN.items():
         folder = work / "models" / name
         folder.mkdir()
@@ -129,6 +150,9 @@ def make_workloads(source):
         Workload("penalties", "kjv", plain[3:9] + plain[-3:], sampling=penalties),
         Workload("few", "kjv", plain[5:7], dtype="bfloat16", sampling={"max_tokens": 30, "logprobs": 1}),
         Workload("one", "kjv", plain[-1:], sampling={"max_tokens": 12, "n": 3}),
+        Workload("fp8_kv", "kjv_kv_scales", plain[2:8] + [{"id": "long", "prompt": long_text(source, 300)}],
+                 dtype="bfloat16", sampling={"max_tokens": 20, "logprobs": 1, "seed": 6},
+                 engine={"kv_cache_dtype": "fp8"}),
         Workload("score", "kjv_short", score_lines(source), task="score", dtype="bfloat16"),
         Workload("score32", "kjv_short", score_lines(source), task="score", dtype="float32"),
         Workload("pressure", "kjv_short", pressure_lines(source), dtype="bfloat16",

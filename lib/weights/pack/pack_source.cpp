@@ -24,6 +24,8 @@ PackSource::PackSource(const std::string& path, const ModelConfig& config, kerne
     throw Error(path, "has matrices in the layout of another version of nemo-dist", kPackAgain);
   const kernels::DType dtype = dtype_of(file_);
   for (const TensorSpec& spec : pack_tensors(config)) add(spec, dtype);
+  for (const TensorSpec& spec : kv_scale_tensors(config))
+    if (file_.about().tensors.contains(spec.name)) add(spec, dtype);
 }
 
 void PackSource::fail(const TensorSpec& spec, const std::string& what) const {

@@ -91,6 +91,13 @@ class PackWriter {
     }
   }
 
+  /// Those that the checkpoint has.
+  void write_kv_scales(const Hdf5File& file) {
+    for (const TensorSpec& spec : kv_scale_tensors(config_))
+      if (const std::optional<float> scale = checkpoint_.kv_scale(spec.name))
+        write_plain(file, spec.name, pack_dtype(spec, dtype_), std::as_bytes(std::span(&*scale, 1)));
+  }
+
   std::map<std::string, PackedTensor, std::less<>> take() { return std::move(tensors_); }
 
  private:
@@ -191,6 +198,7 @@ PackSummary write_pack(const PackOptions& options) {
   const Hdf5Quiet quiet;
   Hdf5File file(partial.path, Hdf5Structures::kChecksummed);
   for (const TensorSpec& spec : specs) writer.write(file, spec);
+  writer.write_kv_scales(file);
   about.tensors = writer.take();
   const std::string text = pack_about_text(about);
   ByteRows(file, "/about", 1, text.size()).append(std::as_bytes(std::span(text)));

@@ -73,6 +73,12 @@ class TensorList {
     if (is_module) result_.not_quantized.push_back(file_name.substr(0, file_name.rfind('.')));
   }
 
+  /// As releases have them, of quantized models. `name`: logical, in the slice.
+  void add_kv_scale(const std::string& name) {
+    if (quantization_ == StoredAs::kPlain) return;
+    push({.name = "backbone." + name, .dtype = DType::kF32, .shape = {}, .center = kKvScale});
+  }
+
   SyntheticTensors take() { return std::move(result_); }
 
  private:
@@ -102,7 +108,8 @@ class TensorList {
     push_scalar(name, ScaleKind::kInput, kInputScale);
   }
 
-  static constexpr double kInputScale = 0.01;  // of quantized activations, which we do not have
+  static constexpr double kKvScale = 6.0 / 448;  // the largest of many numbers of variance 1 is about 6
+  static constexpr double kInputScale = 0.01;    // of quantized activations, which we do not have
 
   StoredAs quantization_;
   std::string stream_name_;
@@ -123,6 +130,9 @@ void add_layer(const ModelConfig& config, int64_t layer_idx, int64_t idx_in_whol
       list.add(spec, expert_tensor_name(spec.role, layer_idx, expert),
                expert_tensor_name(spec.role, idx_in_whole, expert), shape);
   }
+  if (layer.kind != LayerKind::kAttention) return;
+  for (const TensorRole role : {TensorRole::kKScale, TensorRole::kVScale})
+    list.add_kv_scale(tensor_name(role, layer_idx));
 }
 
 }  // namespace

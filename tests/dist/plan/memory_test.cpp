@@ -142,6 +142,9 @@ TEST(Memory, StateAndKeysOfPublishedModels) {
     EXPECT_EQ(memory.kv_bytes_per_token(all), expected.kv_bytes_per_token) << expected.name;
     EXPECT_EQ(MemoryModel(model, DType::kFloat32, 1).kv_bytes_per_token(all),
               2 * expected.kv_bytes_per_token);
+    const MemoryModel fp8(model, DType::kBFloat16, kernels::KvFormat::kFp8, 1);
+    EXPECT_EQ(2 * fp8.kv_bytes_per_token(all), expected.kv_bytes_per_token);
+    EXPECT_EQ(fp8.weight_bytes(all, 0), memory.weight_bytes(all, 0));
   }
 }
 

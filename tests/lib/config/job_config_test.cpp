@@ -31,6 +31,7 @@ TEST_F(JobConfigTest, EveryKeyHasItsDefault) {
   EXPECT_TRUE(job.write_jsonl && job.write_hdf5);
   EXPECT_FALSE(job.parallel.pipeline || job.parallel.expert || job.parallel.replicas || job.parallel.threads);
   EXPECT_FALSE(job.engine.max_sequences || job.engine.max_batch_tokens || job.engine.prefill_chunk);
+  EXPECT_EQ(job.engine.kv_cache_dtype, KvCacheType::kAuto);
   EXPECT_FALSE(job.limits.max_time_s || job.limits.memory_bytes);
   EXPECT_EQ(job.limits.wait_deadline_s, 300.0);
 }
@@ -163,12 +164,14 @@ TEST_F(JobConfigTest, CanonicalTextHasWhatDecidesResults) {
             "task: generate\nmodel:\n  dtype: bfloat16\nsampling:\n  max_tokens: 256\n  min_tokens: 0\n"
             "  temperature: 0.7\n  top_p: 1\n  top_k: 0\n  min_p: 0\n  n: 1\n  seed: 0\n"
             "  repetition_penalty: 1\n  frequency_penalty: 0\n  presence_penalty: 0\n  stop: [\"a\\nb\"]\n"
-            "  stop_token_ids: []\n  ignore_eos: false\n  logprobs: 0\n");
+            "  stop_token_ids: []\n  ignore_eos: false\n  logprobs: 0\n"
+            "engine:\n  kv_cache_dtype: auto\n");
   const std::string other = kRequired +
                             "name: other\nlimits: {max_time: 1h}\nparallel: {pipeline: 3}\n"
                             "sampling: {stop: [\"a\\nb\"], temperature: 7e-1}\n";
   EXPECT_EQ(load(other).canonical_yaml, job.canonical_yaml);
   EXPECT_NE(load(kRequired).canonical_yaml, job.canonical_yaml);
+  EXPECT_NE(load(other, {"engine.kv_cache_dtype=fp8"}).canonical_yaml, job.canonical_yaml);
 }
 
 // A folder that moved, or a job started from elsewhere, resumes; what model and input contain has

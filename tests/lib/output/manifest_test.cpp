@@ -17,7 +17,7 @@ Manifest full_manifest() {
   manifest.name = "psalms";
   manifest.status = RunStatus::kComplete;
   manifest.fingerprints = {{"model", "aa"}, {"input", "bb"}};
-  manifest.guarantee = {"same bits on any layout", "avx2", "bfloat16", "0.1.0 gcc 12.2"};
+  manifest.guarantee = {"same bits on any layout", "avx2", "bfloat16", "bfloat16", "0.1.0 gcc 12.2"};
   manifest.num_requests = 150;
   manifest.num_done = 150;
   manifest.num_resumed = 20;
@@ -37,7 +37,7 @@ TEST(Manifest, HoldsEverything) {
   EXPECT_EQ(json, nlohmann::json::parse(R"({"schema_version": 1, "name": "psalms", "task": "generate",
     "status": "complete", "fingerprints": {"model": "aa", "input": "bb"},
     "guarantee": {"promise": "same bits on any layout", "instruction_set": "avx2", "dtype": "bfloat16",
-                  "build": "0.1.0 gcc 12.2"},
+                  "kv_cache": "bfloat16", "build": "0.1.0 gcc 12.2"},
     "counts": {"requests": 150, "done": 150, "resumed": 20, "errors": 1, "outputs": 149,
                "prompt_tokens": 1000, "output_tokens": 2000, "computed_tokens": 3500,
                "recomputed_tokens": 500},

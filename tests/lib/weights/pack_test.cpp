@@ -43,9 +43,11 @@ class PackTest : public testing::Test {
   TemporaryFolder folder_;
 };
 
-std::vector<float> logits_of(const std::string& model_path, DType dtype) {
+std::vector<float> logits_of(const std::string& model_path, DType dtype,
+                             std::optional<kernels::KvFormat> kv_format = {}) {
   const std::vector<int32_t> ids = {5, 17, 71, 3, 44, 60, 9, 77, 12};
-  SerialModel model(model_path, {.dtype = dtype, .threads = 2});
+  SerialModel model(
+      model_path, {.dtype = dtype, .threads = 2, .kv_format = kv_format.value_or(kernels::kv_format(dtype))});
   std::vector<float> logits(ids.size() * static_cast<size_t>(model.config().vocab_size));
   model.logits(model.forward(ids),
                {logits.data(), static_cast<int64_t>(ids.size()), model.config().vocab_size});
@@ -82,6 +84,22 @@ TEST_F(PackTest, GivesTheSameLogitsToTheBit) {
     expect_same_bits(logits_of(pack(small, name), DType::kBFloat16), logits_of(small, DType::kBFloat16),
                      name);
   }
+}
+
+TEST_F(PackTest, CarriesTheScalesOfTheKvCache) {
+  const std::string small = small_checkpoint(StoredAs::kFp8), path = pack(small, "scales.h5");
+  const ModelConfig config = load_model_config(path);
+  const Checkpoint packed = Checkpoint::open(path, config), folder = Checkpoint::open(small, config);
+  for (const TensorSpec& spec : kv_scale_tensors(config)) {
+    EXPECT_NE(folder.kv_scale(spec.name), std::nullopt) << spec.name;
+    EXPECT_EQ(packed.kv_scale(spec.name), folder.kv_scale(spec.name)) << spec.name;
+  }
+  const auto logits = logits_of(path, DType::kBFloat16, kernels::KvFormat::kFp8);
+  expect_same_bits(logits, logits_of(small, DType::kBFloat16, kernels::KvFormat::kFp8), "FP8 KV cache");
+  EXPECT_NE(logits, logits_of(path, DType::kBFloat16));
+  const std::string plain = pack(small_checkpoint(StoredAs::kPlain), "plain.h5");
+  for (const TensorSpec& spec : kv_scale_tensors(config))
+    EXPECT_EQ(Checkpoint::open(plain, config).kv_scale(spec.name), std::nullopt) << spec.name;
 }
 
 TEST_F(PackTest, CarriesTheSmallFilesAndTheFingerprints) {

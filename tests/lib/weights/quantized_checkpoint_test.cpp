@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <optional>
 
+#include "kernels/error.h"
 #include "lib/weights/checkpoint.h"
 #include "tests/lib/config/testing.h"
 #include "tests/lib/weights/safetensors_writer.h"
@@ -136,6 +138,56 @@ TEST(QuantizedCheckpoint, RefusesWhatContradictsItsAnnouncement) {
     "ignore":["lm_head","backbone.layers.0*"]},)";
   EXPECT_NE(refuse({}, small_config(uniform)).find("lm_head.weight: is stored as F8_E4M3"),
             std::string::npos);
+}
+
+/// What kv_scale gives for a file's tensor of that type, shape and value; `error` if it throws one.
+struct KvScaleRead {
+  std::optional<float> scale;
+  std::string error;
+};
+KvScaleRead read_kv_scale(DType dtype, const std::vector<int64_t>& shape, const std::vector<float>& values) {
+  const ModelConfig config = small_config();
+  const TemporaryFolder folder;
+  SafetensorsWriter writer = Writer({}).write(config);
+  writer.add<float>("backbone.layers.0.mixer.k_proj.k_scale", dtype, shape, values);
+  writer.write(folder / "model.safetensors");
+  const Checkpoint checkpoint = Checkpoint::open(folder.path(), config);  // wants no scale, and refuses none
+  EXPECT_EQ(checkpoint.kv_scale("layers.0.mixer.v_proj.v_scale"), std::nullopt);
+  try {
+    return {checkpoint.kv_scale("layers.0.mixer.k_proj.k_scale"), ""};
+  } catch (const Error& error) {
+    return {std::nullopt, std::string(error.what()).substr(folder.path().size())};
+  }
+}
+
+TEST(KvScales, AreOneFiniteAndPositiveFloatOrAbsent) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(read_kv_scale(DType::kF32, {}, {0.25f}).scale, 0.25f);
+  EXPECT_EQ(read_kv_scale(DType::kF32, {1}, {0.25f}).scale, 0.25f);
+  EXPECT_EQ(
+      read_kv_scale(DType::kBF16, {2}, {1.0f}).error,
+      "/model.safetensors: tensor backbone.layers.0.mixer.k_proj.k_scale: is BF16 [2], but the scale of a KV "
+      "cache is one F32 (fetch the file again, or take another export)");
+  for (const float wrong : {0.0f, -1.0f, infinity, std::numeric_limits<float>::quiet_NaN()}) {
+    const std::string error = read_kv_scale(DType::kF32, {}, {wrong}).error;
+    EXPECT_TRUE(error.starts_with("/model.safetensors: tensor backbone.layers.0.mixer.k_proj.k_scale: is "))
+        << error;
+    EXPECT_NE(error.find("finite and positive"), std::string::npos) << error;
+  }
+}
+
+TEST(Announcements, OfAnFp8KvCache) {
+  const auto announces = [](const std::string& members) {
+    return announces_fp8_kv_cache(
+        small_config(R"("quantization_config":{"quant_algo":"FP8",)" + members + "},")
+            .announced_quantization);
+  };
+  EXPECT_TRUE(announces(R"("kv_cache_quant_algo":"FP8")"));
+  EXPECT_TRUE(announces(R"("kv_cache_scheme":{"dynamic":false,"num_bits":8,"type":"float"})"));
+  EXPECT_FALSE(announces(R"("kv_cache_quant_algo":null)"));
+  EXPECT_FALSE(announces(R"("kv_cache_scheme":{"dynamic":false,"num_bits":8,"type":"int"})"));
+  EXPECT_FALSE(announces(R"("kv_cache_scheme":{"num_bits":"many","type":"float"})"));
+  EXPECT_FALSE(announces_fp8_kv_cache({}));
 }
 
 TEST(Announcements, UniformWithExclusionsAndPatterns) {
