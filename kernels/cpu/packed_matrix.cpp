@@ -1,6 +1,8 @@
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -17,6 +19,15 @@ namespace nemo::kernels {
 namespace {
 
 constexpr int64_t kHugePage = int64_t{2} << 20;
+
+/// Makes fresh memory read as zero. Whole pages are handed back to the system, which clears a page when it is
+/// first touched, on the thread that fills it: what is overwritten next is not written twice.
+void clear(std::byte* memory, size_t num_bytes) {
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  size_t whole = reinterpret_cast<uintptr_t>(memory) % page == 0 ? num_bytes / page * page : 0;
+  if (whole > 0 && madvise(memory, whole, MADV_DONTNEED) != 0) whole = 0;  // memory may be locked
+  std::memset(memory + whole, 0, num_bytes - whole);
+}
 
 /// Columns of W stored for a whole block of rows before the next ones: their 16 KiB or 32 KiB stay in L1,
 /// where a row alone would touch a line of memory for every element.
@@ -93,7 +104,7 @@ PackedMatrix::PackedMatrix(WeightFormat format, int64_t n, int64_t k, float scal
   data_.reset(static_cast<std::byte*>(pointer));
   if (huge)
     madvise(pointer, static_cast<size_t>(bytes_), MADV_HUGEPAGE);  // advice: without it we are only slower
-  std::memset(pointer, 0, static_cast<size_t>(bytes_));
+  clear(data_.get(), static_cast<size_t>(bytes_));
 }
 
 void PackedMatrix::pack_rows(int64_t row_begin, TensorView<const float> rows) {

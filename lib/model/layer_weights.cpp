@@ -51,11 +51,10 @@ PackedMatrix LayerReader::matrix(TensorRole role, kernels::DType dtype) const {
 }
 
 std::vector<PackedMatrix> LayerReader::experts(TensorRole role, kernels::ExpertRange range) const {
-  std::vector<PackedMatrix> matrices;
-  matrices.reserve(static_cast<size_t>(range.end - range.begin));
+  std::vector<std::string> names;
   for (int64_t expert_id = range.begin; expert_id < range.end; ++expert_id)
-    matrices.push_back(load_matrix(checkpoint_, expert_tensor_name(role, layer_idx_, expert_id), dtype_));
-  return matrices;
+    names.push_back(expert_tensor_name(role, layer_idx_, expert_id));
+  return load_matrices(checkpoint_, names, dtype_);
 }
 
 Mamba2Layer load_mamba2(const LayerReader& read) {

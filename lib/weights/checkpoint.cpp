@@ -72,7 +72,10 @@ Checkpoint Checkpoint::open(const std::string& path, const ModelConfig& config) 
 
 Checkpoint::Checkpoint(const std::string& pack, const ModelConfig& config)
     : where_(pack), tied_embeddings_(config.tie_word_embeddings) {
-  auto source = std::make_unique<PackSource>(pack, config, *readers_);
+  const auto run = [&readers = *readers_](int64_t num_pieces, const std::function<void(int64_t)>& piece) {
+    readers.run(num_pieces, piece);
+  };
+  auto source = std::make_unique<PackSource>(pack, config, run);
   pack_ = source.get();
   source_ = std::move(source);
   by_logical_name_ = index_logical_names(*source_);
@@ -122,12 +125,12 @@ Checkpoint::Slice Checkpoint::resolve_rows(std::string_view name, int64_t row_be
   return slice;
 }
 
-std::optional<kernels::PackedMatrix> Checkpoint::packed_matrix(std::string_view name,
-                                                               kernels::DType dtype) const {
+std::optional<kernels::PackedMatrix> Checkpoint::packed_matrix(std::string_view name, kernels::DType dtype,
+                                                               const RunPieces& run) const {
   if (pack_ == nullptr) return std::nullopt;
   if (const auto expert = split_expert_name(name))
-    return pack_->read_matrix(expert->stacked, expert->expert_id, dtype);
-  return pack_->read_matrix(name, 0, dtype);
+    return pack_->read_matrix(expert->stacked, expert->expert_id, dtype, run);
+  return pack_->read_matrix(name, 0, dtype, run);
 }
 
 std::vector<int64_t> Checkpoint::shape(std::string_view name) const {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -73,11 +74,16 @@ class Checkpoint {
                       std::span<uint16_t> out) const;
 
   /// The matrix `name` if this is a pack, which holds matrices in kernel layout and gives them in no other
-  /// form; nothing otherwise. Throws Error if the pack was made for another `dtype`, and for damaged bytes.
-  std::optional<kernels::PackedMatrix> packed_matrix(std::string_view name, kernels::DType dtype) const;
+  /// form; nothing otherwise. Read piece by piece by `run`. Throws Error if the pack was made for another
+  /// `dtype`, and for damaged bytes.
+  std::optional<kernels::PackedMatrix> packed_matrix(std::string_view name, kernels::DType dtype,
+                                                     const RunPieces& run) const;
 
-  /// Two threads: one thread's copies and conversions do not keep up with a disk.
-  kernels::ThreadPool& readers() const { return *readers_; }
+  /// Runs tasks on all readers. Threads that wait for the disk use no core, so there are more of them than
+  /// one needs to copy and convert: some always wait, and the disk never does.
+  void run_readers(int64_t num_tasks, const std::function<void(int64_t)>& task) const {
+    readers_->run(num_tasks, task);
+  }
 
   /// Bytes of tensors read so far.
   uint64_t bytes_read() const { return source_->bytes_read(); }
@@ -101,7 +107,7 @@ class Checkpoint {
   /// Of a pack.
   Checkpoint(const std::string& pack, const ModelConfig& config);
 
-  std::unique_ptr<kernels::ThreadPool> readers_ = std::make_unique<kernels::ThreadPool>(2);
+  std::unique_ptr<kernels::ThreadPool> readers_ = std::make_unique<kernels::ThreadPool>(4);
   std::unique_ptr<WeightSource> source_;
   const PackSource* pack_ = nullptr;  ///< source_, if it is one
   std::string where_;

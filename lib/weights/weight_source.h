@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -57,6 +58,9 @@ struct TensorInfo {
 
 /// "[128, 64]"; "[]" for a scalar.
 std::string shape_text(std::span<const int64_t> shape);
+
+/// Calls its second argument with every number below the first, each once, on whatever threads there are.
+using RunPieces = std::function<void(int64_t, const std::function<void(int64_t)>&)>;
 
 class WeightSource {
  public:

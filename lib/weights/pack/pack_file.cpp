@@ -77,7 +77,7 @@ PackFile::PackFile(const std::string& path) : file_(path) {
 }
 
 void PackFile::read_part(std::string_view tensor, uint64_t part, std::span<std::byte> out,
-                         const Run& run) const {
+                         const RunPieces& run) const {
   const Place& there = place(tensor);
   NEMO_CHECK(part < there.num_parts && out.size() == there.part_bytes, std::string(tensor));
   const std::string what = "tensor " + std::string(tensor);

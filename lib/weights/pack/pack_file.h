@@ -12,7 +12,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -20,6 +19,7 @@
 #include <vector>
 
 #include "lib/weights/file_reader.h"
+#include "lib/weights/weight_source.h"
 
 namespace nemo {
 
@@ -74,12 +74,10 @@ class PackFile {
   /// Of a tensor that about() lists.
   const Place& place(std::string_view tensor) const { return places_.find(tensor)->second; }
 
-  /// Calls its second argument with every number below the first, each once, on whatever threads there are.
-  using Run = std::function<void(int64_t, const std::function<void(int64_t)>&)>;
-
   /// One part of a tensor, checked, read piece by piece by `run`. `out` has part_bytes of it. Throws Error
   /// naming tensor and file for a wrong checksum.
-  void read_part(std::string_view tensor, uint64_t part, std::span<std::byte> out, const Run& run) const;
+  void read_part(std::string_view tensor, uint64_t part, std::span<std::byte> out,
+                 const RunPieces& run) const;
 
  private:
   FileReader file_;

@@ -18,8 +18,8 @@ kernels::DType dtype_of(const PackFile& file) {
 
 }  // namespace
 
-PackSource::PackSource(const std::string& path, const ModelConfig& config, kernels::ThreadPool& readers)
-    : file_(path), readers_(readers), tied_embeddings_(config.tie_word_embeddings) {
+PackSource::PackSource(const std::string& path, const ModelConfig& config, const RunPieces& run)
+    : file_(path), run_(run), tied_embeddings_(config.tie_word_embeddings) {
   if (file_.about().layout != packed_layout())
     throw Error(path, "has matrices in the layout of another version of nemo-dist", kPackAgain);
   const kernels::DType dtype = dtype_of(file_);
@@ -94,18 +94,17 @@ std::vector<std::string> PackSource::names() const {
 
 void PackSource::read(const TensorInfo& tensor, uint64_t begin_byte, std::span<std::byte> out) const {
   NEMO_CHECK(begin_byte == 0 && out.size() == tensor.num_bytes, tensor.name + " is read whole");
-  read_part(tensor.name, 0, out);
+  read_part(tensor.name, 0, out, run_);
 }
 
-void PackSource::read_part(std::string_view name, uint64_t part, std::span<std::byte> out) const {
-  file_.read_part(name, part, out, [&](int64_t num_pieces, const std::function<void(int64_t)>& piece) {
-    readers_.run(num_pieces, piece);
-  });
+void PackSource::read_part(std::string_view name, uint64_t part, std::span<std::byte> out,
+                           const RunPieces& run) const {
+  file_.read_part(name, part, out, run);
   bytes_read_ += out.size();
 }
 
-kernels::PackedMatrix PackSource::read_matrix(std::string_view name, int64_t expert,
-                                              kernels::DType dtype) const {
+kernels::PackedMatrix PackSource::read_matrix(std::string_view name, int64_t expert, kernels::DType dtype,
+                                              const RunPieces& run) const {
   const std::string head = tensor_name(TensorRole::kLmHead, 0);
   if (tied_embeddings_ && name == tensor_name(TensorRole::kEmbedding, 0)) name = head;
   const auto entry = matrices_.find(name);
@@ -118,7 +117,7 @@ kernels::PackedMatrix PackSource::read_matrix(std::string_view name, int64_t exp
                 ErrorKind::kBadJob);
   const PackedTensor& tensor = file_.about().tensors.find(name)->second;
   kernels::PackedMatrix packed(matrix.format, matrix.n, matrix.k, tensor.scales[static_cast<size_t>(expert)]);
-  read_part(name, static_cast<uint64_t>(expert), {packed.data(), static_cast<size_t>(packed.bytes())});
+  read_part(name, static_cast<uint64_t>(expert), {packed.data(), static_cast<size_t>(packed.bytes())}, run);
   return packed;
 }
 

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "kernels/ops/matmul.h"
-#include "kernels/thread_pool.h"
 #include "lib/weights/pack/pack_file.h"
 #include "lib/weights/tensor_names.h"
 #include "lib/weights/weight_source.h"
@@ -17,9 +16,9 @@ namespace nemo {
 
 class PackSource final : public WeightSource {
  public:
-  /// Opens the pack and checks that it holds what `config` needs, in the layout of this build. `readers` must
-  /// outlive this. Throws Error naming file and tensor.
-  PackSource(const std::string& path, const ModelConfig& config, kernels::ThreadPool& readers);
+  /// Opens the pack and checks that it holds what `config` needs, in the layout of this build. Tensors other
+  /// than matrices are read by `run`. Throws Error naming file and tensor.
+  PackSource(const std::string& path, const ModelConfig& config, const RunPieces& run);
 
   // Vectors and the embedding, under logical names; all of a tensor at once, because its checksum is of all.
   const TensorInfo* find(std::string_view name) const override;
@@ -29,8 +28,9 @@ class PackSource final : public WeightSource {
 
   /// A matrix in kernel layout; of routed experts (the stacked name) that of `expert`, otherwise `expert` is
   /// 0. Of tied embeddings, the embedding's name is the head's. Throws Error if the pack was made for another
-  /// `dtype`.
-  kernels::PackedMatrix read_matrix(std::string_view name, int64_t expert, kernels::DType dtype) const;
+  /// `dtype`. Read piece by piece by `run`.
+  kernels::PackedMatrix read_matrix(std::string_view name, int64_t expert, kernels::DType dtype,
+                                    const RunPieces& run) const;
 
  private:
   struct Matrix {
@@ -47,10 +47,10 @@ class PackSource final : public WeightSource {
                  kernels::DType dtype);
   [[noreturn]] void fail(const TensorSpec& spec, const std::string& what) const;
 
-  void read_part(std::string_view name, uint64_t part, std::span<std::byte> out) const;
+  void read_part(std::string_view name, uint64_t part, std::span<std::byte> out, const RunPieces& run) const;
 
   PackFile file_;
-  kernels::ThreadPool& readers_;
+  RunPieces run_;
   std::map<std::string, TensorInfo, std::less<>> plain_;
   std::map<std::string, Matrix, std::less<>> matrices_;
   bool tied_embeddings_ = false;
