@@ -72,7 +72,9 @@ CLI::App* add_synth(CLI::App& app, CommandLine& line) {
 CLI::App* add_pack(CLI::App& app, CommandLine& line) {
   CLI::App* pack = app.add_subcommand(
       "pack", "write a checkpoint as one HDF5 file in kernel layout, so that loading is reading");
-  pack->footer("model.path of a job may name the pack. Runs on one rank and holds one matrix at a time.");
+  pack->footer(
+      "model.path of a job may name the pack. Under mpirun, each rank packs a share. A rank holds one matrix "
+      "at a time.");
   pack->add_option("--model", line.pack.model_path, "the checkpoint, a Hugging Face folder")
       ->required()
       ->type_name("FOLDER");

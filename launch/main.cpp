@@ -43,12 +43,12 @@ void print_error(const std::string& text) {
   nemo::dist::MpiSession::abort(nemo::launch::kExitFailed);
 }
 
-int run(int argc, char** argv, const CommandLine& line) {
-  nemo::launch::leave_at_signals();
+/// Runs a command that every rank takes part in.
+int run(int argc, char** argv, const CommandLine& line, int (*command)(const CommandLine&)) {
   nemo::launch::refuse_lone_copies();
   nemo::dist::MpiSession session(argc, argv);
   try {
-    return nemo::launch::run_job(line);
+    return command(line);
   } catch (const nemo::dist::AgreedError& error) {
     if (session.world_rank() == 0) print_error(error.what());  // the same on every rank
     return exit_code_of(error);
@@ -70,11 +70,12 @@ int main(int argc, char** argv) {
       case Command::kInspect:
         return nemo::launch::print_checkpoint(line);
       case Command::kPack:
-        return nemo::launch::pack_checkpoint(line);
+        return run(argc, argv, line, nemo::launch::pack_checkpoint);
       case Command::kSynth:
         return nemo::launch::write_synthetic_checkpoint(line);
       case Command::kRun:
-        return run(argc, argv, line);
+        nemo::launch::leave_at_signals();
+        return run(argc, argv, line, nemo::launch::run_job);
     }
   } catch (const Error& error) {
     // Every rank comes here with the same bad command line; one message is enough.

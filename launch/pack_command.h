@@ -5,8 +5,8 @@
 
 namespace nemo::launch {
 
-/// Writes the pack that `line.pack` asks for and says on stdout what it has written. Returns the exit code.
-/// Throws Error, also for more than one rank.
+/// Writes the pack that `line.pack` asks for, each rank its share, and says on stdout what was written. Call
+/// on every rank, within an MpiSession. Returns the exit code. Throws AgreedError.
 int pack_checkpoint(const CommandLine& line);
 
 }  // namespace nemo::launch
