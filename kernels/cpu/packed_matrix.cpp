@@ -7,6 +7,7 @@
 #include <cstring>
 #include <new>
 #include <string>
+#include <type_traits>
 
 #include "kernels/cpu/packed_block.h"
 #include "kernels/cpu/parallel.h"
@@ -47,6 +48,31 @@ void store_row(std::byte* data, int64_t k, int64_t row, const Given* given, int6
     stored[j / kStep * kBlockColumns * kStep + j % kStep] = convert(given[j]);
 }
 
+/// Four words of one row, as a register of every x86-64 and of ARM holds them.
+typedef uint32_t Words __attribute__((vector_size(16)));
+
+/// Stores words [0, num_words) of four rows: word w of them as four neighbours, at out + w * kBlockColumns. A
+/// word is what lies together in a matrix that is not quantized: a float, or the two bf16 of a pair.
+void store_four_rows(uint32_t* out, const std::byte* const rows[4], int64_t num_words) {
+  int64_t w = 0;
+  for (; w + 4 <= num_words; w += 4) {
+    Words row[4];
+    for (int64_t i = 0; i < 4; ++i) std::memcpy(&row[i], rows[i] + w * 4, sizeof(Words));
+    const Words low01 = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5);
+    const Words low23 = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
+    const Words high01 = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
+    const Words high23 = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
+    const Words words[4] = {__builtin_shufflevector(low01, low23, 0, 1, 4, 5),
+                            __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
+                            __builtin_shufflevector(high01, high23, 0, 1, 4, 5),
+                            __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
+    for (int64_t i = 0; i < 4; ++i) std::memcpy(out + (w + i) * kBlockColumns, &words[i], sizeof(Words));
+  }
+  for (; w < num_words; ++w)
+    for (int64_t i = 0; i < 4; ++i)
+      std::memcpy(out + w * kBlockColumns + i, rows[i] + w * 4, sizeof(uint32_t));
+}
+
 /// `cols`: what a row of `rows` has to have.
 template <class Given>
 void check_rows(const PackedMatrix& matrix, int64_t row_begin, TensorView<const Given> rows, int64_t cols) {
@@ -58,6 +84,26 @@ void check_rows(const PackedMatrix& matrix, int64_t row_begin, TensorView<const 
                  .append(shape_text(matrix.n(), matrix.k())));
 }
 
+/// Stores columns [k_begin, k_end) of `rows`, whose first is row `row` of a block's rows, as far as there are
+/// four of them; returns the first row that is left. k_begin is even.
+template <class T>
+int64_t store_by_fours(std::byte* data, int64_t row, TensorView<const T> rows, int64_t k_begin,
+                       int64_t k_end) {
+  constexpr int64_t kStep = sizeof(uint32_t) / sizeof(T);
+  const int64_t num_words = (k_end - k_begin) / kStep, k_whole = k_begin + num_words * kStep;
+  for (int64_t done = 0; done + 4 <= rows.rows; done += 4, row += 4) {
+    const std::byte* begins[4];
+    for (int64_t i = 0; i < 4; ++i)
+      begins[i] = reinterpret_cast<const std::byte*>(rows.row(done + i) + k_begin);
+    const int64_t first_word = row / kBlockColumns * ceil_div(rows.cols, kStep) + k_begin / kStep;
+    store_four_rows(reinterpret_cast<uint32_t*>(data) + first_word * kBlockColumns + row % kBlockColumns,
+                    begins, num_words);
+    for (int64_t i = 0; i < 4; ++i)
+      store_row<T>(data, rows.cols, row + i, rows.row(done + i), k_whole, k_end, [](T x) { return x; });
+  }
+  return row;
+}
+
 template <class Stored, class Given, class Convert>
 void store_rows(std::byte* data, const PackedMatrix& matrix, int64_t row_begin, TensorView<const Given> rows,
                 Convert convert) {
@@ -65,10 +111,14 @@ void store_rows(std::byte* data, const PackedMatrix& matrix, int64_t row_begin, 
   const int64_t row_end = row_begin + rows.rows, k = matrix.k();
   for (int64_t begin = row_begin, end; begin < row_end; begin = end) {
     end = std::min(row_end, (begin / kBlockColumns + 1) * kBlockColumns);
-    for (int64_t column = 0; column < k; column += kPackColumns)
-      for (int64_t row = begin; row < end; ++row)
-        store_row<Stored>(data, k, row, rows.row(row - row_begin), column, std::min(k, column + kPackColumns),
-                          convert);
+    for (int64_t column = 0; column < k; column += kPackColumns) {
+      const int64_t column_end = std::min(k, column + kPackColumns);
+      int64_t row = begin;
+      if constexpr (std::is_same_v<Stored, Given> && sizeof(Stored) > 1)
+        row = store_by_fours(data, row, rows.slice_rows(row - row_begin, end - row), column, column_end);
+      for (; row < end; ++row)
+        store_row<Stored>(data, k, row, rows.row(row - row_begin), column, column_end, convert);
+    }
   }
 }
 
