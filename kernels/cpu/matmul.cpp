@@ -13,15 +13,15 @@
 namespace nemo::kernels {
 namespace {
 
-constexpr int64_t kStepBytes = kBlockColumns * 4;
-/// Steps of a block (256 bytes each) that all tiles of rows run through before the next ones: they stay in L1
-/// for a few tiles. Many tiles take them from L2 as fast, and sums are put down and taken up less often.
-constexpr int64_t kShortPiece = 64;
-constexpr int64_t kLongPiece = 512;
+/// Bytes of a block that all tiles of rows run through before the next ones: they stay in L1 for a few tiles.
+/// Many tiles take them from L2 as fast, and sums are put down and taken up less often.
+constexpr int64_t kShortPiece = 16 << 10;
+constexpr int64_t kLongPiece = 128 << 10;
 constexpr int64_t kFewTiles = 3;
-/// One row alone waits for memory, which is read fastest in several streams at once, in turns of a few lines.
+/// One row alone waits for memory, which is read fastest in several streams at once, in turns of a few lines:
+/// those of this many k.
 constexpr int64_t kStreams = 4;
-constexpr int64_t kStreamPiece = 4;
+constexpr int64_t kStreamTurn = 8;
 /// Bytes of weights a task should have at most and tasks a thread should have at least, or one would wait for
 /// the other; tiles of rows a task should at least and at most have: x and the sums of more rows would leave
 /// the caches before the next block of weights comes.
@@ -129,6 +129,15 @@ class Product {
 
   std::byte* packed(const RowTile& tile) const { return packed_x_ + tile.row_begin * row_bytes_; }
 
+  /// Whether quantized weights are widened in pieces first, for many rows at once. Few rows widen them in
+  /// registers, if they are multiplied as floats: pairs of bfloat16 would have to be put together again
+  /// there, and a tile of float32 x may have no exponent to spare for the unit of e2m1.
+  bool widens_ahead(const PackedMatrix& weight, std::span<const RowTile> tiles) const {
+    return is_quantized(weight.format()) &&
+           (rows_of(tiles) > kQuantizedTileRows || dtype_ == DType::kFloat32 ||
+            kernels_.widened_type(dtype_) != DType::kFloat32);
+  }
+
   /// Sums are kept in a buffer of this thread, 64 columns a row, from piece to piece of k.
   void run_blocks(const PackedMatrix& weight, int64_t block, int64_t count,
                   std::span<const RowTile> tiles) const {
@@ -136,14 +145,11 @@ class Product {
     const int64_t block_sums = rows_of(tiles) * kBlockColumns;
     auto* sums = sums_of_this_thread.get<float>(count * block_sums);
     std::fill_n(sums, count * block_sums, 0.0f);
-    const int64_t piece = count > 1                                         ? kStreamPiece
-                          : static_cast<int64_t>(tiles.size()) <= kFewTiles ? kShortPiece
-                                                                            : kLongPiece;
     const std::byte* data = weight.data() + block * packed_block_bytes(weight.format(), x_.cols);
-    if (is_quantized(weight.format())) {
-      run_widened(weight.format(), data, tiles, piece, sums);
+    if (widens_ahead(weight, tiles)) {
+      run_widened(weight.format(), data, tiles, sums);
     } else {
-      run_stored(data, count, tiles, piece, sums);
+      run_stored(weight.format(), data, count, tiles, sums);
     }
     for (int64_t b = 0; b < count; ++b) store_scaled(tiles, block + b, weight.scale(), sums + b * block_sums);
   }
@@ -152,53 +158,83 @@ class Product {
     return tiles.back().row_begin + tiles.back().rows - tiles.front().row_begin;
   }
 
+  /// k of a piece of weights, in whole groups of them.
+  static int64_t piece_k(WeightFormat format, std::span<const RowTile> tiles) {
+    const int64_t bytes = static_cast<int64_t>(tiles.size()) <= kFewTiles ? kShortPiece : kLongPiece;
+    return bytes / packed_block_bytes(format, kNvfp4Block) * kNvfp4Block;
+  }
+
   /// Weights of `blocks` blocks as they lie in memory.
-  void run_stored(const std::byte* data, int64_t blocks, std::span<const RowTile> tiles, int64_t piece,
+  void run_stored(WeightFormat format, const std::byte* data, int64_t blocks, std::span<const RowTile> tiles,
                   float* sums) const {
-    const int64_t steps = x_steps(dtype_, x_.cols);
-    for (int64_t step = 0; step < steps; step += piece) {
-      const int64_t count = std::min(piece, steps - step);
+    const int64_t block_bytes = packed_block_bytes(format, x_.cols);
+    const int64_t piece = blocks > 1 ? kStreamTurn : piece_k(format, tiles);
+    for (int64_t k = 0; k < x_.cols; k += piece) {
+      const int64_t count = std::min(piece, x_.cols - k);
       for (int64_t b = 0; b < blocks; ++b) {
-        const std::byte* weight = data + (b * steps + step) * kStepBytes;
-        run_tiles(dtype_, tiles, step, count, weight, blocks > 1 ? nullptr : weight + count * kStepBytes,
-                  sums + b * rows_of(tiles) * kBlockColumns);
+        const std::byte* weight = data + b * block_bytes + packed_block_bytes(format, k);
+        const std::byte* ahead = blocks > 1 ? nullptr : weight + packed_block_bytes(format, count);
+        run_tiles(format, tiles, {k, count}, weight, {ahead}, sums + b * rows_of(tiles) * kBlockColumns);
       }
     }
   }
 
-  /// Pieces of weights, widened first. `piece`: steps of what they are widened to.
-  void run_widened(WeightFormat format, const std::byte* data, std::span<const RowTile> tiles, int64_t piece,
+  /// Pieces of weights, widened first.
+  void run_widened(WeightFormat format, const std::byte* data, std::span<const RowTile> tiles,
                    float* sums) const {
     static thread_local Scratch widened_of_this_thread;
-    auto* widened = widened_of_this_thread.get<std::byte>(kLongPiece * kStepBytes);
+    auto* widened = widened_of_this_thread.get<std::byte>(kLongPiece);
     const DType type = kernels_.widened_type(dtype_);
-    const int64_t x_per_pair = type == DType::kFloat32 ? 2 : 1;
-    const int64_t pairs = ceil_div(x_.cols, 2), piece_pairs = piece / x_per_pair;
-    for (int64_t pair = 0; pair < pairs; pair += piece_pairs) {
-      const int64_t count = std::min(piece_pairs, pairs - pair);
-      kernels_.widen_weights(format, type, data + packed_block_bytes(format, 2 * pair), count, widened);
-      // An odd k ends half a pair early where x is not padded.
-      const int64_t steps_left = dtype_ == DType::kFloat32 ? x_.cols - 2 * pair : (pairs - pair) * x_per_pair;
-      run_tiles(type, tiles, pair * x_per_pair, std::min(count * x_per_pair, steps_left), widened, nullptr,
-                sums);
+    const int64_t piece = piece_k(weight_format(type), tiles);
+    const int64_t growth = packed_block_bytes(weight_format(type), piece) / packed_block_bytes(format, piece);
+    for (int64_t k = 0; k < x_.cols; k += piece) {
+      const int64_t count = std::min(piece, x_.cols - k);
+      kernels_.widen_weights(format, type, data + packed_block_bytes(format, k), ceil_div(count, 2), widened);
+      const std::byte* ahead = data + packed_block_bytes(format, k + count);
+      run_tiles(weight_format(type), tiles, {k, count}, widened, {ahead, growth}, sums);
     }
   }
 
-  /// Steps [step, step + num_steps) of every tile; `weight` is the first one of them. The last tile, which
-  /// leaves them, asks for what lies `ahead`.
-  void run_tiles(DType type, std::span<const RowTile> tiles, int64_t step, int64_t num_steps,
-                 const std::byte* weight, const std::byte* ahead, float* sums) const {
+  /// Input columns [begin, begin + count).
+  struct Piece {
+    int64_t begin = 0, count = 0;
+  };
+
+  /// The piece of weights after this one, in memory: null or of 1 / share of its bytes.
+  struct Ahead {
+    const std::byte* data = nullptr;
+    int64_t share = 1;
+  };
+
+  /// A piece of every tile; `weight` is the first of its weights, in `format`. Few tiles ask in turn for
+  /// parts of what lies ahead: memory is to be as busy as they are, all the time. Of many the last few do.
+  void run_tiles(WeightFormat format, std::span<const RowTile> tiles, Piece piece, const std::byte* weight,
+                 Ahead ahead, float* sums) const {
+    const DType type = format == WeightFormat::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
+    const int64_t fetching = std::min(static_cast<int64_t>(tiles.size()), kFewTiles);
+    const RowTile* first_fetching = tiles.data() + tiles.size() - fetching;
+    ahead.share *= fetching;
+    // x in bfloat16 is padded to pairs, also where it is read in float32.
+    const int64_t padded = dtype_ == DType::kBFloat16 ? ceil_div(piece.count, 2) * 2 : piece.count;
     for (const RowTile& tile : tiles) {
-      kernels_.matmul_tile(type, {.x = packed(tile) + step * tile.rows * kernels_.x_step_bytes(type),
-                                  .weight = weight,
-                                  .steps = num_steps,
-                                  .rows = tile.rows,
-                                  .columns = kBlockColumns,
-                                  .y = sums,
-                                  .y_stride = kBlockColumns,
-                                  .resume = true,
-                                  .ahead = &tile == &tiles.back() ? ahead : nullptr});
+      const MatmulTile operands{
+          .x = packed(tile) + x_steps(type, piece.begin) * tile.rows * kernels_.x_step_bytes(type),
+          .weight = weight,
+          .steps = x_steps(type, padded),
+          .rows = tile.rows,
+          .columns = kBlockColumns,
+          .y = sums,
+          .y_stride = kBlockColumns,
+          .resume = true,
+          .ahead = &tile >= first_fetching ? ahead.data : nullptr,
+          .ahead_share = ahead.share};
+      if (is_quantized(format)) {
+        kernels_.quantized_tile(format, operands);
+      } else {
+        kernels_.matmul_tile(type, operands);
+      }
       sums += tile.rows * kBlockColumns;
+      if (operands.ahead != nullptr) ahead.data += packed_block_bytes(format, piece.count) / ahead.share;
     }
   }
 

@@ -28,14 +28,15 @@ constexpr int64_t fp8_place(int64_t column) {
   return column / 16 * 16 + column % 8 * 2 + column / 8 % 2;
 }
 
-/// Place of a column's pair of e2m1 codes: 32 columns lie together, halves of 4 in halves of 16 bytes.
-constexpr int64_t nvfp4_place(int64_t column) {
-  return column / 32 * 32 + column / 4 % 2 * 16 + column / 16 % 2 * 8 + column % 4 * 2 + column / 8 % 2;
-}
-
-/// Place of a column's block scale: 32 columns lie together, eights of them side by side.
+/// Place of a column's block scale: 32 columns lie together, eights of them side by side, so that bytes 0 and
+/// 2 of every 4 are the first 16.
 constexpr int64_t nvfp4_scale_place(int64_t column) {
   return column / 32 * 32 + column % 8 * 4 + column / 8 % 2 * 2 + column / 16 % 2;
+}
+
+/// Place of a column's pair of e2m1 codes: as its scale's.
+constexpr int64_t nvfp4_place(int64_t column) {
+  return nvfp4_scale_place(column);
 }
 
 }  // namespace nemo::kernels

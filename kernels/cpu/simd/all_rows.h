@@ -6,6 +6,7 @@
 #include "kernels/cpu/simd/logits.h"
 #include "kernels/cpu/simd/mamba2.h"
 #include "kernels/cpu/simd/matmul.h"
+#include "kernels/cpu/simd/matmul_quantized.h"
 #include "kernels/cpu/simd/tree_sum.h"
 #include "kernels/cpu/simd/widen.h"
 
@@ -29,6 +30,7 @@ constexpr RowKernels all_rows() {
           .x_step_bytes = x_step_bytes,
           .pack_x = pack_x,
           .matmul_tile = matmul_tile,
+          .quantized_tile = quantized_tile,
           .widened_type = widened_type,
           .widen_weights = widen_weights,
           .conv_silu = conv_silu_run,

@@ -71,8 +71,11 @@ template <class Format, int kRows, int kVectors>
 void tile_columns(const MatmulTile& tile, int64_t column) {
   const auto* weight = static_cast<const uint32_t*>(tile.weight) + column;
   // The strides of a tile share the fetching: each a run of lines, one after another.
-  const bool fetch = tile.ahead != nullptr;
-  const uint32_t* ahead = fetch ? static_cast<const uint32_t*>(tile.ahead) + column * tile.steps : weight;
+  constexpr int64_t kStride = kVectors * kLanes;
+  const bool fetch = kRows > 1 && tile.ahead != nullptr;
+  const int64_t pace = fetch ? kStride * 4 / tile.ahead_share : 0;
+  const auto* ahead =
+      static_cast<const char*>(fetch ? tile.ahead : tile.weight) + column / kStride * pace * tile.steps;
   const auto* x = static_cast<const float*>(tile.x);
   Floats sum[kRows][kVectors] = {};
   if (tile.resume) {
@@ -83,10 +86,9 @@ void tile_columns(const MatmulTile& tile, int64_t column) {
         sum[r][v] = load_some(tile.y + r * tile.y_stride + column + v * kLanes, lanes_left(tile, column, v));
   }
   for (int64_t step = 0; step < tile.steps; ++step) {
-    for (int i = 0; kRows > 1 && i < kVectors * kLanes; i += 16) {
+    for (int i = 0; kRows > 1 && i < kVectors * kLanes; i += 16)
       __builtin_prefetch(weight + i + kAheadSteps * kBlockColumns);
-      if (fetch) __builtin_prefetch(ahead + i);
-    }
+    for (int64_t i = 0; kRows > 1 && i < pace; i += 64) __builtin_prefetch(ahead + i);
     Words words[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v)
@@ -101,7 +103,7 @@ void tile_columns(const MatmulTile& tile, int64_t column) {
           keep_in_register(sum[r][v]);
         }
     weight += kBlockColumns;
-    ahead += kVectors * kLanes;
+    ahead += pace;
     x += kRows * Format::kParts;
   }
 #pragma GCC unroll 6

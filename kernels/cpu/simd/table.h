@@ -12,6 +12,9 @@ namespace nemo::kernels {
 
 /// Rows a tile of the matrix product has at most: 6 rows x 64 columns fill the 32 registers of AVX-512.
 inline constexpr int64_t kTileRows = 6;
+/// Rows of a tile whose quantized weights are best widened in registers. With more there are too few of
+/// those: sums are put aside, and weights are widened for fewer columns at a time, twice as often.
+inline constexpr int64_t kQuantizedTileRows = 4;
 /// Output columns of a packed block.
 inline constexpr int64_t kBlockColumns = 64;
 /// Channels causal_conv_silu works on at a time, and taps it can have.
@@ -30,8 +33,10 @@ struct MatmulTile {
   float* y = nullptr;
   int64_t y_stride = 0;
   bool resume = false;  ///< the sum goes on from what y holds
-  /// Weights that will be read soon, as many as these, to be fetched meanwhile; null: none.
+  /// What will be read soon, to be fetched meanwhile at an even pace: as many bytes as these weights have, or
+  /// one in `ahead_share` of that. Null: nothing.
   const void* ahead = nullptr;
+  int64_t ahead_share = 1;
 };
 
 /// A run of one sequence's rows through kConvChannels channels of the convolution.
@@ -132,6 +137,9 @@ struct RowKernels {
   /// x [rows, k], rows x_stride apart -> the layout matmul_tile reads: [steps, rows].
   void (*pack_x)(DType dtype, const float* x, int64_t x_stride, int64_t rows, int64_t k, void* packed);
   void (*matmul_tile)(DType dtype, const MatmulTile& tile);
+  /// The same of quantized weights, by what x is in float32: widened in registers. For x in bfloat16, where
+  /// that is read in float32 too (widened_type): a packed tile of it, a step for each k.
+  void (*quantized_tile)(WeightFormat format, const MatmulTile& tile);
   /// What quantized weights are widened to for x in `dtype`: bfloat16, or float32 also where products of
   /// bfloat16 are made of floats. There, a packed tile of x in bfloat16 is one in float32 too.
   DType (*widened_type)(DType dtype);
