@@ -1,6 +1,7 @@
 // Products with FP8 and NVFP4 weights: to the bit those with the widened weights in bfloat16 or float32,
 // times the matrix's scale.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "kernels/error.h"
@@ -86,7 +87,11 @@ constexpr WeightFormat kFormats[] = {WeightFormat::kFp8, WeightFormat::kNvfp4};
 class QuantizedMatmulTest : public KernelTest {
  protected:
   void expect_bits_of_widened(const Quantized& w, DType dtype, int64_t rows) {
-    const Matrix x = random_matrix(random_, rows, w.k());
+    expect_bits_of_widened(w, dtype, random_matrix(random_, rows, w.k()));
+  }
+
+  void expect_bits_of_widened(const Quantized& w, DType dtype, const Matrix& x) {
+    const int64_t rows = x.rows();
     PackedMatrix widened(dtype, w.n(), w.k());
     widened.pack_rows(0, w.values.view());
     for (const float scale : {1.0f, 0.0123f}) {
@@ -114,8 +119,27 @@ TEST_P(QuantizedMatmulTest, HasTheBitsOfTheWidenedMatrix) {
         expect_bits_of_widened(random_quantized(random_, format, 66, k), dtype, 4);
     }
     for (const int64_t k : {1, 2, 3, 127, 511, 513, 1301})
-      expect_bits_of_widened(random_fp8(random_, 67, k), dtype, 4);
+      for (const int64_t rows : {1, 4, 7}) expect_bits_of_widened(random_fp8(random_, 67, k), dtype, rows);
   }
+}
+
+TEST_P(QuantizedMatmulTest, HasTheBitsOfTheWidenedMatrixForXOfAnyMagnitude) {
+  const auto any_finite = [&] {
+    const auto bits = static_cast<uint32_t>(random_()) & 0xffff0000u;
+    return (bits & 0x7f800000u) == 0x7f800000u ? 0.0f : std::bit_cast<float>(bits);
+  };
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16})
+    for (const WeightFormat format : kFormats)
+      for (const int64_t rows : {1, 2, 3, 4, 9}) {
+        const Quantized w = random_quantized(random_, format, 70, 32);
+        Matrix x(rows, w.k());
+        for (int64_t i = 0; i < rows; ++i)
+          for (int64_t j = 0; j < w.k(); ++j) x(i, j) = any_finite();
+        expect_bits_of_widened(w, dtype, x);
+        for (int64_t i = 0; i < rows; ++i)  // subnormal numbers, the smallest of bfloat16 among them
+          for (int64_t j = 0; j < w.k(); ++j) x(i, j) = std::ldexp(static_cast<float>(random_() % 256), -133);
+        expect_bits_of_widened(w, dtype, x);
+      }
 }
 
 TEST_P(QuantizedMatmulTest, IsRowPure) {
@@ -199,6 +223,24 @@ TEST_P(QuantizedMatmulTest, NanStaysInItsColumn) {
       EXPECT_EQ(std::isnan(y(0, j)) || std::isnan(y(1, j)), expected) << j;
     }
   }
+}
+
+TEST_P(QuantizedMatmulTest, NanScaleStaysInItsColumn) {
+  const int64_t n = 130, k = 320;
+  Quantized w = random_nvfp4(random_, n, k);
+  const std::vector<int64_t> columns = {0, 9, 17, 31, 77, 129};
+  for (const int64_t column : columns)
+    w.block_scales[static_cast<size_t>(column * k / kNvfp4Block + column % 20)] =
+        column % 2 == 0 ? 0x7f : 0xff;
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16})
+    for (const int64_t rows : {1, 2, 3, 8}) {
+      Matrix y(rows, n);
+      matmul(context(dtype), random_matrix(random_, rows, k).view(), w.pack(1.0f), y.view());
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < n; ++j)
+          EXPECT_EQ(std::isnan(y(i, j)), std::find(columns.begin(), columns.end(), j) != columns.end())
+              << "row " << i << " of " << rows << ", column " << j;
+    }
 }
 
 TEST_P(QuantizedMatmulTest, RefusesMatricesOfSeveralFormats) {
