@@ -82,6 +82,11 @@ dist::SchedulerLimits scheduler_limits(const Setup& setup) {
       .micro_batches = plan.layout.pipeline};
 }
 
+/// Lanes of a stage, and replicas, hold the same weights, experts aside; they may share a host.
+Readers readers_of(const dist::Layout& layout) {
+  return layout.expert * layout.replicas > 1 ? Readers::kOthersToo : Readers::kThisOne;
+}
+
 /// Runs this rank's engine to its end; on lane heads with scheduler and line to the coordinator. Returns what
 /// all ranks sent, once all are done.
 Traffic run_engine(dist::Communicator& world, dist::ProcessGrid& grid, dist::Stage& stage, const Setup& setup,
@@ -140,7 +145,8 @@ int run_job(const CommandLine& line) {
     const kernels::Context context{threads, setup.isa, kernel_dtype(setup.job.dtype)};
     std::optional<dist::Stage> stage;
     dist::agree_on_error(world, "loading weights", [&] {
-      const Checkpoint checkpoint = Checkpoint::open(setup.job.model_path, setup.model);
+      const Checkpoint checkpoint =
+          Checkpoint::open(setup.job.model_path, setup.model, readers_of(setup.plan.layout));
       stage.emplace(setup.model, setup.plan, grid, checkpoint, context);
     });
     load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

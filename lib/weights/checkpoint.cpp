@@ -65,17 +65,17 @@ void read_in_pieces(const WeightSource& source, const TensorInfo& tensor, uint64
 
 }  // namespace
 
-Checkpoint Checkpoint::open(const std::string& path, const ModelConfig& config) {
-  if (is_pack(path)) return Checkpoint(path, config);
-  return Checkpoint(open_checkpoint(path), config, path);
+Checkpoint Checkpoint::open(const std::string& path, const ModelConfig& config, Readers readers) {
+  if (is_pack(path)) return Checkpoint(path, config, readers);
+  return Checkpoint(open_checkpoint(path, readers), config, path);
 }
 
-Checkpoint::Checkpoint(const std::string& pack, const ModelConfig& config)
+Checkpoint::Checkpoint(const std::string& pack, const ModelConfig& config, Readers readers)
     : where_(pack), tied_embeddings_(config.tie_word_embeddings) {
   const auto run = [&readers = *readers_](int64_t num_pieces, const std::function<void(int64_t)>& piece) {
     readers.run(num_pieces, piece);
   };
-  auto source = std::make_unique<PackSource>(pack, config, run);
+  auto source = std::make_unique<PackSource>(pack, config, run, readers);
   pack_ = source.get();
   source_ = std::move(source);
   by_logical_name_ = index_logical_names(*source_);

@@ -28,7 +28,8 @@ class Checkpoint {
   /// Opens `path`, a Hugging Face folder or a pack, and checks all names, shapes and element types against
   /// `config`. Reads headers only. Throws Error naming file and tensor for all that is missing, misshapen or
   /// unknown, and for what is quantized otherwise than announced.
-  static Checkpoint open(const std::string& path, const ModelConfig& config);
+  static Checkpoint open(const std::string& path, const ModelConfig& config,
+                         Readers readers = Readers::kThisOne);
 
   /// The same over a source already open. `where` names it in errors.
   Checkpoint(std::unique_ptr<WeightSource> source, const ModelConfig& config, const std::string& where);
@@ -105,7 +106,7 @@ class Checkpoint {
   Slice resolve_rows(std::string_view name, int64_t row_begin, int64_t row_end, size_t num_out) const;
 
   /// Of a pack.
-  Checkpoint(const std::string& pack, const ModelConfig& config);
+  Checkpoint(const std::string& pack, const ModelConfig& config, Readers readers);
 
   std::unique_ptr<kernels::ThreadPool> readers_ = std::make_unique<kernels::ThreadPool>(4);
   std::unique_ptr<WeightSource> source_;

@@ -38,14 +38,14 @@ void FileReader::Unmap::operator()(std::byte* mapping) const {
   ::munmap(mapping, size);
 }
 
-FileReader::FileReader(const std::string& path)
+FileReader::FileReader(const std::string& path, Readers readers)
     : path_(path), cached_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
   if (!cached_.is_open()) throw Error(path_, std::string("cannot be opened: ") + std::strerror(errno), "");
   struct stat status {};
   if (::fstat(cached_.get(), &status) != 0 || !S_ISREG(status.st_mode))
     throw Error(path_, "is not a regular file", "");
   size_ = static_cast<uint64_t>(status.st_size);
-  if (size_ < kLeastDirectBytes) return;
+  if (size_ < kLeastDirectBytes || readers == Readers::kOthersToo) return;
   void* mapping = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, cached_.get(), 0);
   if (mapping == MAP_FAILED) return;
   mapping_ = {static_cast<std::byte*>(mapping), Unmap{size_}};

@@ -11,10 +11,13 @@
 
 namespace nemo {
 
+/// Who else on this machine reads the same bytes at about the same time.
+enum class Readers : uint8_t { kThisOne, kOthersToo };
+
 class FileReader {
  public:
   /// Throws Error naming the file and the system's reason.
-  explicit FileReader(const std::string& path);
+  explicit FileReader(const std::string& path, Readers readers = Readers::kThisOne);
 
   const std::string& path() const { return path_; }
   uint64_t size() const { return size_; }
@@ -22,8 +25,8 @@ class FileReader {
   /// Fills `out` from `offset`. `what` names what is read in errors. Throws Error if the file ends before or
   /// cannot be read. Safe to call from several threads at once.
   ///
-  /// Large reads go past the system's page cache, where it lets them: weights are read once, so a copy of
-  /// them there would cost as much memory and time again. What is in the cache already is taken from it.
+  /// Large reads of bytes that nobody else reads go past the system's page cache, where it lets them: a copy
+  /// there would cost as much memory and time again. What is in the cache already is taken from it.
   void read(uint64_t offset, std::span<std::byte> out, const std::string& what) const;
 
  private:

@@ -43,16 +43,18 @@ std::vector<TensorInfo> read_header(const FileReader& file) {
 
 class SafetensorsSource final : public WeightSource {
  public:
+  explicit SafetensorsSource(Readers readers) : readers_(readers) {}
+
   /// All tensors of all files.
   void add_file(const std::string& path) {
-    files_.emplace_back(path);
+    files_.emplace_back(path, readers_);
     for (TensorInfo& tensor : read_header(files_.back())) add(std::move(tensor));
   }
 
   /// Of the file, only the tensors in `wanted`, all of which must be there.
   void add_shard(const std::string& path, const std::vector<std::string>& wanted,
                  const std::string& index_path) {
-    files_.emplace_back(path);
+    files_.emplace_back(path, readers_);
     std::map<std::string, TensorInfo> found;
     for (TensorInfo& tensor : read_header(files_.back())) found.emplace(tensor.name, std::move(tensor));
     for (const std::string& name : wanted) {
@@ -94,6 +96,7 @@ class SafetensorsSource final : public WeightSource {
     tensors_.emplace(std::move(name), std::move(tensor));
   }
 
+  Readers readers_;
   std::vector<FileReader> files_;
   std::map<std::string, TensorInfo, std::less<>> tensors_;
   mutable std::atomic<uint64_t> bytes_read_ = 0;
@@ -158,9 +161,9 @@ void check_is_folder(const std::string& folder) {
 
 }  // namespace
 
-std::unique_ptr<WeightSource> open_checkpoint(const std::string& folder) {
+std::unique_ptr<WeightSource> open_checkpoint(const std::string& folder, Readers readers) {
   check_is_folder(folder);
-  auto source = std::make_unique<SafetensorsSource>();
+  auto source = std::make_unique<SafetensorsSource>(readers);
   const fs::path root(folder);
   const fs::path index = root / "model.safetensors.index.json";
   const fs::path single = root / "model.safetensors";

@@ -13,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "lib/weights/file_reader.h"
+
 namespace nemo {
 
 /// Element types a checkpoint file may hold.
@@ -84,6 +86,6 @@ class WeightSource {
 /// Opens a Hugging Face folder: `model.safetensors.index.json` with its shards, or a single
 /// `model.safetensors`. Reads and checks every header, no tensor. Throws Error naming file, tensor and
 /// remedy; other formats are refused by name.
-std::unique_ptr<WeightSource> open_checkpoint(const std::string& folder);
+std::unique_ptr<WeightSource> open_checkpoint(const std::string& folder, Readers readers = Readers::kThisOne);
 
 }  // namespace nemo

@@ -63,7 +63,7 @@ PackAbout read_pack_about(const std::string& path) {
   return read_about(open_for_reading(path), FileReader(path));
 }
 
-PackFile::PackFile(const std::string& path) : file_(path) {
+PackFile::PackFile(const std::string& path, Readers readers) : file_(path, readers) {
   const Hdf5Quiet quiet;
   const Hdf5Handle hdf5 = open_for_reading(path);
   about_ = read_about(hdf5, file_);

@@ -60,7 +60,7 @@ PackAbout read_pack_about(const std::string& path);
 class PackFile {
  public:
   /// Throws Error naming the file, and the tensor, for anything that is not a whole pack.
-  explicit PackFile(const std::string& path);
+  explicit PackFile(const std::string& path, Readers readers = Readers::kThisOne);
 
   const std::string& path() const { return file_.path(); }
   const PackAbout& about() const { return about_; }

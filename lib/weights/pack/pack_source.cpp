@@ -18,8 +18,9 @@ kernels::DType dtype_of(const PackFile& file) {
 
 }  // namespace
 
-PackSource::PackSource(const std::string& path, const ModelConfig& config, const RunPieces& run)
-    : file_(path), run_(run), tied_embeddings_(config.tie_word_embeddings) {
+PackSource::PackSource(const std::string& path, const ModelConfig& config, const RunPieces& run,
+                       Readers readers)
+    : file_(path, readers), run_(run), tied_embeddings_(config.tie_word_embeddings) {
   if (file_.about().layout != packed_layout())
     throw Error(path, "has matrices in the layout of another version of nemo-dist", kPackAgain);
   const kernels::DType dtype = dtype_of(file_);

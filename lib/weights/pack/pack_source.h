@@ -18,7 +18,7 @@ class PackSource final : public WeightSource {
  public:
   /// Opens the pack and checks that it holds what `config` needs, in the layout of this build. Tensors other
   /// than matrices are read by `run`. Throws Error naming file and tensor.
-  PackSource(const std::string& path, const ModelConfig& config, const RunPieces& run);
+  PackSource(const std::string& path, const ModelConfig& config, const RunPieces& run, Readers readers);
 
   // Vectors and the embedding, under logical names; all of a tensor at once, because its checksum is of all.
   const TensorInfo* find(std::string_view name) const override;
