@@ -31,16 +31,10 @@ constexpr size_t kExperts = 16;  // in one call
 constexpr int64_t kProductRows[] = {1, 2, 4, 8, 16, 32, 64, 128, 512};
 constexpr int64_t kExpertRows[] = {1, 2, 4, 8, 16, 32, 64, 128};
 
-/// The fastest of a tenth of a second: what the kernel takes where nothing else runs.
+/// Medians: what a job gets too, whatever else the machine has to do.
 template <class Work>
-double quiet_seconds(Work&& work) {
-  double best = fastest(3, work), spent = 3 * best;
-  while (spent < kBudgetS) {
-    const double seconds = seconds_of(work);
-    best = std::min(best, seconds);
-    spent += seconds;
-  }
-  return best;
+double usual_seconds(Work&& work) {
+  return median_seconds(kBudgetS, work);
 }
 
 /// Zeros: the speed of a product does not depend on its values.
@@ -55,7 +49,7 @@ std::vector<PackedMatrix> weights_of(WeightFormat format, int64_t n, int64_t k) 
 double seconds_of_product(const Context& context, const std::vector<PackedMatrix>& weights, int64_t rows) {
   Matrix x(rows, weights[0].k()), y(rows, weights[0].n());
   size_t next = 0;
-  return quiet_seconds([&] {
+  return usual_seconds([&] {
     kernels::matmul(context, x.view(), weights[next], y.view());
     next = (next + 1) % weights.size();
   });
@@ -67,7 +61,7 @@ double seconds_of_experts(const Context& context, const std::vector<PackedMatrix
   std::vector<int64_t> offsets;
   for (size_t e = 0; e <= kExperts; ++e) offsets.push_back(static_cast<int64_t>(e) * rows);
   size_t next = 0;
-  return quiet_seconds([&] {
+  return usual_seconds([&] {
            if (next + kExperts > weights.size()) next = 0;
            kernels::matmul_grouped(context, x.view(), offsets, std::span(weights).subspan(next, kExperts),
                                    y.view());
@@ -122,7 +116,7 @@ double measure_attention(const Context& context, int64_t sequences, int64_t rows
                                .num_pages = sequences * pages_each,
                                .num_kv_heads = kKvHeads,
                                .head_dim = kHeadDim};
-  const double seconds = quiet_seconds(
+  const double seconds = usual_seconds(
       [&] { kernels::paged_attention(context, segments, views, q.view(), kHeads, pages, out.view()); });
   return 4.0 * static_cast<double>(rows * (context_tokens - rows_each / 2) * kHeads * kHeadDim) / seconds;
 }
@@ -148,7 +142,7 @@ double measure_scan(const Context& context, int64_t sequences, int64_t rows_each
                                        .dt_bias = vector_of(2)};
   const kernels::MambaState state{.conv = conv.data(), .ssm = ssm.data(), .num_slots = sequences};
   const auto segments = segments_of(sequences, rows_each, 2 * rows_each);
-  const double seconds = quiet_seconds([&] {
+  const double seconds = usual_seconds([&] {
     kernels::causal_conv_silu(context, segments, u.view(), shape, weights, state, v.view());
     kernels::selective_scan(context, segments, v.view(), dt.view(), shape, weights, state, y.view());
     kernels::gated_group_rms_norm(context, y.view(), gate.view(), norm.values, shape.num_groups, 1e-5f,
@@ -159,7 +153,7 @@ double measure_scan(const Context& context, int64_t sequences, int64_t rows_each
 
 double measure_elements(const Context& context) {
   Matrix x(256, 4096), y(256, 4096), weight(1, 4096);
-  const double seconds = quiet_seconds([&] {
+  const double seconds = usual_seconds([&] {
     kernels::rms_norm(context, x.view(), weight.values, 1e-5f, y.view());
     kernels::add_residual(context, y.view(), x.view());
   });
@@ -170,7 +164,7 @@ double measure_router(const Context& context) {
   constexpr int64_t kRows = 256, kNumExperts = 512, kTopK = 22;
   Matrix logits(kRows, kNumExperts), bias(1, kNumExperts), weights(kRows, kTopK);
   std::vector<int32_t> ids(static_cast<size_t>(kRows * kTopK));
-  const double seconds = quiet_seconds([&] {
+  const double seconds = usual_seconds([&] {
     kernels::route(context, logits.view(), bias.values, {.num_experts = kNumExperts, .top_k = kTopK},
                    {ids.data(), kRows, kTopK}, weights.view());
   });
@@ -183,7 +177,7 @@ double measure_logits(const Context& context) {
   Matrix logits(kRows, kVocabSize);
   std::vector<kernels::LogitStats> stats(kRows);
   const Sampler sampler{SamplingKey{}};
-  const double seconds = quiet_seconds([&] {
+  const double seconds = usual_seconds([&] {
     kernels::logit_stats(context, logits.view(), stats);
     context.threads.run(kRows, [&](int64_t row) {
       sampler.sample({logits.view().row(row), static_cast<size_t>(kVocabSize)},
@@ -201,7 +195,7 @@ void meet(dist::Communicator& world) {
 
 double measure_calls(const Context& context) {
   constexpr int64_t kCalls = 1000;
-  const double seconds = quiet_seconds([&] {
+  const double seconds = usual_seconds([&] {
     for (int64_t i = 0; i < kCalls; ++i)
       context.threads.run(2 * context.threads.num_threads(), [](int64_t) { asm volatile("" ::: "memory"); });
   });
@@ -234,7 +228,7 @@ dist::KernelRates measure_kernels(int num_threads) {
 
 dist::MessageCost measure_messages(dist::Communicator& world) {
   constexpr int kRounds = 100;
-  const auto seconds_of = [&](size_t bytes) {  // one way
+  const auto one_way = [&](size_t bytes) {
     meet(world);
     return fastest(3,
                    [&] {
@@ -248,7 +242,7 @@ dist::MessageCost measure_messages(dist::Communicator& world) {
            (2 * kRounds);
   };
   constexpr size_t kSmall = 64, kLarge = 1 << 20;
-  const double small = seconds_of(kSmall), large = seconds_of(kLarge);
+  const double small = one_way(kSmall), large = one_way(kLarge);
   return {.latency_s = small, .bytes_per_s = static_cast<double>(kLarge - kSmall) / (large - small)};
 }
 

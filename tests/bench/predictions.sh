@@ -1,28 +1,39 @@
 #!/usr/bin/env bash
 # Predicted against measured: jobs on slices of published models, of true width with random weights, each nearly all
 # prompts or nearly all generation; with 1 to 4 ranks, and on two hosts made of namespaces with a rate between them.
-# Prints predicted, measured and their ratio in tokens a second. Needs 20 GB of memory, 15 GB of disk and, for the hosts,
-# root. Nothing is asserted.
+# Every round measures this machine's rates and then runs every case. Prints the medians of the rounds in tokens a second,
+# and each round's ratio. Needs 20 GB of memory, 30 GB of disk and, for the hosts, root. Nothing is asserted.
 #
-#   tests/bench/predictions.sh CALIBRATION [REGEX]      cases whose line matches REGEX only
+#   tests/bench/predictions.sh [ROUNDS] [REGEX]      3 rounds; cases whose line matches REGEX only
 #
-# CALIBRATION must be this machine's: mpirun -np 2 build/release/bin/nemo-bench --calibrate CALIBRATION
-# NEMO_DIST names the program, NEMO_SLICES the folder of checkpoints (kept, so that a second run does not write them again).
+# NEMO_DIST and NEMO_BENCH name the programs, NEMO_SLICES the folder of checkpoints (kept, so that a second run does not
+# write them again).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 # shellcheck source-path=SCRIPTDIR source=../hosts/hosts.sh
 source "$root/tests/hosts/hosts.sh"
-[ $# -ge 1 ] || fail "usage: tests/bench/predictions.sh CALIBRATION [REGEX]"
-enter_private_world "$here/$(basename "${BASH_SOURCE[0]}")" "$(realpath "$1")" "${2:-.}"
+enter_private_world "$here/$(basename "${BASH_SOURCE[0]}")" "${1:-3}" "${2:-.}"
 source "$root/launch/environment.sh"
-: "${NEMO_DIST:=$root/build/release/bin/nemo-dist}" "${NEMO_SLICES:=$root/build/slices}"
+: "${NEMO_DIST:=$root/build/release/bin/nemo-dist}" "${NEMO_BENCH:=$(dirname "$NEMO_DIST")/nemo-bench}"
+: "${NEMO_SLICES:=$root/build/slices}"
 export NEMO_PROGRESS=off
 
-# Slices: a few layers of each kind.
-slice() { # name, model, layers, format
-  [ -e "$NEMO_SLICES/$1" ] || "$NEMO_DIST" synth --config "$root/configs/models/$2" --out "$NEMO_SLICES/$1" \
-    --layers "$3" --quant "$4" >/dev/null
+# Slices: a few layers of each kind, all of a layer's experts. super-stage is the first of 16 stages.
+slices='
+nano-bf16    nemotron-3-nano-30b-a3b      0-1,5  bf16
+super-stage  nemotron-3-super-120b-a12b   0-5    nvfp4
+253b-nvfp4   nemotron-ultra-253b          0-1,7  nvfp4
+ultra-nvfp4  nemotron-3-ultra-550b-a55b   0-1    nvfp4
+dense-fp8    nano-9b-v2                   0-5,14 fp8
+'
+
+# write_slice <slice>: if it is missing.
+write_slice() {
+  local name model layers format
+  read -r name model layers format < <(grep "^$1 " <<<"$slices")
+  [ -e "$NEMO_SLICES/$name" ] || "$NEMO_DIST" synth --config "$root/configs/models/$model" --out "$NEMO_SLICES/$name" \
+    --layers "$layers" --quant "$format" >/dev/null
 }
 
 # Cases: slice, what, replicas x stages x expert ranks, threads, requests at once in a lane, rate between hosts or -.
@@ -31,6 +42,7 @@ nano-bf16    prompts     1x1x1  2  16  -
 nano-bf16    prompts     1x1x1  1  16  -
 nano-bf16    generation  1x1x1  2   1  -
 nano-bf16    generation  1x1x1  2   8  -
+nano-bf16    generation  1x1x1  2  16  -
 nano-bf16    generation  1x1x1  2  32  -
 nano-bf16    prompts     1x1x2  1  16  -
 nano-bf16    generation  1x1x2  1   8  -
@@ -38,14 +50,18 @@ nano-bf16    prompts     1x2x1  1  32  -
 nano-bf16    generation  1x2x1  1  16  -
 nano-bf16    prompts     1x2x2  1  32  -
 nano-bf16    generation  1x2x2  1  16  -
-super-nvfp4  prompts     1x1x1  2  16  -
-super-nvfp4  generation  1x1x1  2   8  -
-super-nvfp4  generation  1x1x2  1   8  -
+super-stage  prompts     1x1x1  2  16  -
+super-stage  generation  1x1x1  2   8  -
+super-stage  generation  1x1x2  1   8  -
+253b-nvfp4   prompts     1x1x1  2  16  -
+253b-nvfp4   generation  1x1x1  2  16  -
+ultra-nvfp4  prompts     1x1x1  2  16  -
+ultra-nvfp4  generation  1x1x1  2  16  -
 dense-fp8    prompts     1x1x1  2  16  -
 dense-fp8    generation  1x1x1  2   8  -
 dense-fp8    generation  2x1x1  1   8  -
-super-nvfp4  prompts     1x1x2  1  16  100mbit
-super-nvfp4  generation  1x1x2  1  16  20mbit
+super-stage  prompts     1x1x2  1  16  100mbit
+super-stage  generation  1x1x2  1  16  20mbit
 nano-bf16    prompts     1x2x1  1  32  20mbit
 '
 
@@ -104,6 +120,7 @@ run_on_hosts() {
 # prediction means, are in both.
 run_case() {
   local slice=$1 what=$2 layout=$3 threads=$4 sequences=$5 rate=$6 length expected got done=() took=()
+  write_slice "$slice"
   for length in 1 3; do
     write_job "$slice" "$what" "$layout" "$threads" "$sequences" "$length"
     if [ "$rate" = - ]; then
@@ -118,23 +135,36 @@ run_case() {
     took+=("$(seconds_of_run)")
   done
   got=$(jq -n "(${done[1]} - ${done[0]}) / (${took[1]} - ${took[0]})")
-  printf '%-12s %-11s %-6s %7s %9s %9s %10.1f %10.1f %6.2f\n' "$slice" "$what" "$layout" "$threads" "$sequences" "$rate" \
-    "$expected" "$got" "$(jq -n "$expected / $got")"
+  jq -nc --arg line "$*" "{\$line, predicted: $expected, measured: $got}" | tee -a figures >&2
 }
 
-calibration=$1
-latency=50us # of the kernel's bridge and TCP, with both ends on this machine
+# Of all rounds so far.
+print_table() {
+  printf '%-12s %-11s %-6s %7s %9s %9s %10s %10s %6s\n' slice what layout threads sequences network predicted measured ratio
+  jq -rs 'def median: sort | (.[(length - 1) / 2 | floor] + .[length / 2 | floor]) / 2;
+    reduce .[] as $f ([]; if any(.[]; .[0].line == $f.line) then map(if .[0].line == $f.line then . + [$f] else . end)
+      else . + [[$f]] end)[]
+    | [.[0].line, (map(.predicted) | median), (map(.measured) | median), (map(.predicted / .measured) | median),
+       (map(.predicted / .measured * 100 | round / 100 | tostring) | join(" "))] | @tsv' figures |
+    while IFS=$'\t' read -r line expected got ratio ratios; do
+      # shellcheck disable=SC2086  # one argument each
+      printf '%-12s %-11s %-6s %7s %9s %9s %10.1f %10.1f %6.2f  (%s)\n' $line "$expected" "$got" "$ratio" "$ratios"
+    done
+}
+
+rounds=$1 latency=50us # of the kernel's bridge and TCP, with both ends on this machine
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
+calibration=$work/calibration.json
 mkdir -p "$NEMO_SLICES"
-slice nano-bf16 nemotron-3-nano-30b-a3b 0-1,5 bf16
-slice super-nvfp4 nemotron-3-super-120b-a12b 0-1,7 nvfp4
-slice dense-fp8 nano-9b-v2 0-5,14 fp8
 hosts_by_bridge 2
 shell=$(remote_shell)
-printf '%-12s %-11s %-6s %7s %9s %9s %10s %10s %6s\n' slice what layout threads sequences network predicted measured ratio
-while read -r line; do
-  # shellcheck disable=SC2086  # one argument each
-  [ -z "$line" ] || ! [[ $line =~ $2 ]] || run_case $line
-done <<<"$cases"
+for _ in $(seq "$rounds"); do
+  mpirun -np 2 "$NEMO_BENCH" --calibrate "$calibration" </dev/null >/dev/null
+  while read -r line; do
+    # shellcheck disable=SC2086  # one argument each
+    [ -z "$line" ] || ! [[ $line =~ $2 ]] || run_case $line
+  done <<<"$cases"
+done
+print_table
