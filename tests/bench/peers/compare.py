@@ -12,7 +12,7 @@ FP8 with Q8_0 (8 against 8.5 bits), NVFP4 with Q4_0 (4.5 bits each); embedding a
 attention in BF16, as the releases do; Q8_0 and Q4_0 do not. All use the same threads.
 
 Figures are tokens per second, the median of the rounds; every round runs all engines one after the other. nemo-dist's are
-of whole jobs, from the first step to the last record. A case that an engine could not run says why."""
+of whole jobs, from the first step to the last record. Under the table stands why an engine's cases are missing."""
 
 import argparse
 import json
@@ -76,55 +76,73 @@ def run_job(options, checkpoint, prompt_tokens, requests, at_once, output_tokens
 
 
 def run_nemo_dist(options, checkpoint):
-    rates = {f"prefill {n}": 4 * n / run_job(options, checkpoint, n, 4, 1, 1) for n in PROMPTS}
-    return rates | {f"decode x{b}": b * STEPS / run_job(options, checkpoint, 2, b, b, STEPS) for b in BATCHES}
+    """Yields (case, tokens per second), as run_peer does."""
+    for n in PROMPTS:
+        yield f"prefill {n}", 4 * n / run_job(options, checkpoint, n, 4, 1, 1)
+    for b in BATCHES:
+        yield f"decode x{b}", b * STEPS / run_job(options, checkpoint, 2, b, b, STEPS)
+
+
+def run_peer(options, script, model):
+    """Raises RuntimeError after the last case if that was not the script's end."""
+    command = [options.python, HERE / script, model, options.threads]
+    try:
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=options.limit)
+        lines, failure = done.stdout, done.stderr.strip().splitlines()[-1:] if done.returncode else None
+    except subprocess.TimeoutExpired as late:
+        lines, failure = (late.stdout or b"").decode(), [f"not finished in {options.limit} s"]
+    for line in lines.splitlines():
+        yield tuple(json.loads(line))
+    if failure is not None:
+        raise RuntimeError(failure[0][:200] if failure else "failed without a word")
 
 
 def engines(options):
-    """(format, engine, function that returns the rates of all cases)"""
+    """(format, engine, generator of its cases)"""
     for ours, theirs in FORMATS.items():
-        yield ours, f"nemo-dist {ours.upper()}", lambda ours=ours: run_nemo_dist(options, options.work / f"nano-{ours}")
+        yield ours, f"nemo-dist {ours.upper()}", run_nemo_dist(options, options.work / f"nano-{ours}")
         kind = theirs or "bf16"
-        yield ours, f"llama.cpp {kind.upper()}", lambda kind=kind: json.loads(
-            call([options.python, HERE / "run_llama_cpp.py", options.work / f"{kind}.gguf", options.threads]))
-    yield "bf16", "transformers BF16", lambda: json.loads(
-        call([options.python, HERE / "run_transformers.py", options.work / "nano-bf16", options.threads]))
+        yield ours, f"llama.cpp {kind.upper()}", run_peer(options, "run_llama_cpp.py", options.work / f"{kind}.gguf")
+    yield "bf16", "transformers BF16", run_peer(options, "run_transformers.py", options.work / "nano-bf16")
 
 
 def measure(options):
-    """{engine: {case: [tokens per second]}, or the text of what went wrong}"""
-    figures = {}
+    """{engine: {case: [tokens per second]}} and {engine: why cases are missing}; an engine that failed is not asked again."""
+    figures, failures = {}, {}
     for turn in range(options.rounds):
-        for _, engine, run in engines(options):
-            if not re.search(options.only, engine) or isinstance(figures.get(engine), str):
+        for _, engine, cases in engines(options):
+            if not re.search(options.only, engine) or engine in failures:
                 continue
             print(f"round {turn + 1}: {engine}", file=sys.stderr)
+            rates = figures.setdefault(engine, {})
             try:
-                for case, rate in run().items():
-                    figures.setdefault(engine, {}).setdefault(case, []).append(rate)
+                for case, rate in cases:
+                    rates.setdefault(case, []).append(rate)
             except RuntimeError as error:
-                figures[engine] = str(error)
-    return figures
+                failures[engine] = str(error)
+    return figures, failures
 
 
-def print_table(options, figures):
+def cell(rates, reference):
+    """A median, and how many times as fast the reference is."""
+    if not rates:
+        return ""
+    rate = statistics.median(rates)
+    return f"{rate:,.1f}" + (f" ({statistics.median(reference) / rate:.2f}x)" if reference else "")
+
+
+def print_table(options, figures, failures):
     print("| engine | " + " | ".join(CASES) + " |\n|---|" + "---:|" * len(CASES))
     for ours, engine, _ in engines(options):
-        rates = figures.get(engine)
-        if rates is None:
+        if engine not in figures:
             continue
-        if isinstance(rates, str):
-            print(f"| {engine} | could not run: {rates} |" + " |" * (len(CASES) - 1))
-            continue
-        reference = figures.get(f"nemo-dist {ours.upper()}")
-        cells = []
-        for case in CASES:
-            rate = statistics.median(rates[case])
-            is_peer = isinstance(reference, dict) and reference is not rates
-            ratio = f" ({statistics.median(reference[case]) / rate:.2f}x)" if is_peer else ""
-            cells.append(f"{rate:,.1f}{ratio}")
+        nemo_dist = f"nemo-dist {ours.upper()}"
+        reference = {} if engine == nemo_dist else figures.get(nemo_dist, {})
+        cells = [cell(figures[engine].get(case), reference.get(case)) for case in CASES]
         print(f"| {engine} | " + " | ".join(cells) + " |")
     print("\nTokens per second; in brackets how many times as fast nemo-dist is.")
+    for engine, reason in failures.items():
+        print(f"{engine}: {reason}")
 
 
 def main():
@@ -135,12 +153,13 @@ def main():
     parser.add_argument("--program", type=Path, default=ROOT / "build/release/bin/nemo-dist")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=600, help="seconds a peer has for all its cases of a round")
     parser.add_argument("--only", default="", help="a regular expression for the engines' names")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     options.python = options.python or options.work / "venv/bin/python"
     prepare(options)
-    print_table(options, measure(options))
+    print_table(options, *measure(options))
 
 
 main()

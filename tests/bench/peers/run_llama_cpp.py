@@ -1,4 +1,4 @@
-"""Measures llama.cpp: run_llama_cpp.py MODEL.gguf THREADS. Prints one JSON object: tokens per second of every case."""
+"""Measures llama.cpp: run_llama_cpp.py MODEL.gguf THREADS. Prints a line [case, tokens per second] for each."""
 
 import json
 import random
@@ -72,9 +72,10 @@ def main():
     choose = random.Random(1)
     vocabulary = ll.llama_vocab_n_tokens(ll.llama_model_get_vocab(model))
     token = lambda: choose.randrange(vocabulary)
-    rates = {f"prefill {n}": prefill(model, threads, n, token) for n in PROMPTS}
-    rates |= {f"decode x{b}": decode(model, threads, b, token) for b in BATCHES}
-    print(json.dumps(rates))
+    for n in PROMPTS:
+        print(json.dumps([f"prefill {n}", prefill(model, threads, n, token)]), flush=True)
+    for b in BATCHES:
+        print(json.dumps([f"decode x{b}", decode(model, threads, b, token)]), flush=True)
 
 
 main()
