@@ -50,18 +50,18 @@ nano-bf16    prompts     1x2x1  1  32  -
 nano-bf16    generation  1x2x1  1  16  -
 nano-bf16    prompts     1x2x2  1  32  -
 nano-bf16    generation  1x2x2  1  16  -
-super-stage  prompts     1x1x1  2  16  -
+super-stage  prompts     1x1x1  2   4  -
 super-stage  generation  1x1x1  2   8  -
 super-stage  generation  1x1x2  1   8  -
-253b-nvfp4   prompts     1x1x1  2  16  -
-253b-nvfp4   generation  1x1x1  2  16  -
-ultra-nvfp4  prompts     1x1x1  2  16  -
-ultra-nvfp4  generation  1x1x1  2  16  -
+253b-nvfp4   prompts     1x1x1  2   4  -
+253b-nvfp4   generation  1x1x1  2   8  -
+ultra-nvfp4  prompts     1x1x1  2   4  -
+ultra-nvfp4  generation  1x1x1  2   8  -
 dense-fp8    prompts     1x1x1  2  16  -
 dense-fp8    generation  1x1x1  2   8  -
 dense-fp8    generation  2x1x1  1   8  -
-super-stage  prompts     1x1x2  1  16  100mbit
-super-stage  generation  1x1x2  1  16  20mbit
+super-stage  prompts     1x1x2  1   4  100mbit
+super-stage  generation  1x1x2  1   8  20mbit
 nano-bf16    prompts     1x2x1  1  32  20mbit
 '
 
