@@ -9,8 +9,8 @@
 // Sums are computed where MPI sends them from and received where they are added. Within a host Open MPI's
 // shared memory takes a large message over in one copy, straight from the other process (CMA), so there is no
 // copy beside it. exchange-bench, 2 ranks, rows of 1024, top 22 of 512 experts: 0.05 ms for 16 rows a rank
-// and 4 ms for 1024; with copies through a buffer (btl_vader_single_copy_mechanism none) 0.09 and 12. A window
-// of our own in shared memory got 0.03 and 4: not worth a second transport with deadlines of its own.
+// and 4 ms for 1024; with copies through a buffer (btl_vader_single_copy_mechanism none) 0.09 and 12. A
+// window of our own in shared memory got 0.03 and 4: not worth a second transport with deadlines of its own.
 #pragma once
 
 #include <chrono>
