@@ -238,12 +238,14 @@ class Product {
     }
   }
 
-  /// The matrix's scale comes last, upon the finished sums: here and nowhere else.
+  /// The matrix's scale comes last, upon the finished sums: here and nowhere else. Adding zero makes 0 of -0,
+  /// which a sum becomes by underflow: e2m1 is widened without its -0, and the bits must not tell.
   void store_scaled(std::span<const RowTile> tiles, int64_t block, float scale, const float* sums) const {
     const int64_t begin = block * kBlockColumns, columns = std::min(kBlockColumns, y_.cols - begin);
     const int64_t end_row = tiles.back().row_begin + tiles.back().rows;
     for (int64_t row = tiles.front().row_begin; row < end_row; ++row, sums += kBlockColumns)
-      for (int64_t column = 0; column < columns; ++column) y_.row(row)[begin + column] = sums[column] * scale;
+      for (int64_t column = 0; column < columns; ++column)
+        y_.row(row)[begin + column] = sums[column] * scale + 0.0f;
   }
 
   TensorView<const float> x_;
