@@ -1,6 +1,7 @@
 #include "tests/bench/calibration.h"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <string>
 
@@ -37,12 +38,15 @@ double usual_seconds(Work&& work) {
   return median_seconds(kBudgetS, work);
 }
 
-/// Zeros: the speed of a product does not depend on its values.
+/// Zeros: the speed of a product does not depend on its values. Written, or all of a new matrix's pages would
+/// be the system's one page of zeros, which is in the caches.
 std::vector<PackedMatrix> weights_of(WeightFormat format, int64_t n, int64_t k) {
   std::vector<PackedMatrix> weights;
   for (int64_t bytes = 0; bytes < kRotationBytes || weights.size() < kExperts;
-       bytes += weights.back().bytes())
-    weights.emplace_back(format, n, k);
+       bytes += weights.back().bytes()) {
+    PackedMatrix& weight = weights.emplace_back(format, n, k);
+    std::memset(weight.data(), 0, static_cast<size_t>(weight.bytes()));
+  }
   return weights;
 }
 
