@@ -69,8 +69,11 @@ struct ThreadPool::Team {
   void worker_loop() {
     uint32_t last_job = 0;
     int spins = 0;
-    while (!stopping.load(std::memory_order_acquire)) {
+    while (true) {
+      // The gate first: its last change is made after `stopping`, so who has seen the one sees the other, and
+      // who has not finds the gate changed when about to sleep.
       uint32_t seen = gate.load(std::memory_order_acquire);
+      if (stopping.load(std::memory_order_acquire)) return;
       if ((seen & kOpen) != 0 && (seen >> kJobShift) != last_job) {
         if (!gate.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel)) continue;
         last_job = seen >> kJobShift;
@@ -87,7 +90,9 @@ struct ThreadPool::Team {
 
   void open() {
     const uint32_t job = ((gate.load(std::memory_order_relaxed) >> kJobShift) + 1) & 0xffff;
-    gate.store((job == 0 ? 1 : job) << kJobShift | kOpen, std::memory_order_release);
+    // Sequentially consistent: notify_all asks next who sleeps, and must not be answered before the store is
+    // seen.
+    gate.store((job == 0 ? 1 : job) << kJobShift | kOpen, std::memory_order_seq_cst);
     gate.notify_all();
   }
 

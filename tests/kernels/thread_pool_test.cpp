@@ -48,6 +48,16 @@ TEST(ThreadPool, WakesWorkersThatSleep) {
   }
 }
 
+TEST(ThreadPool, EndsWhileItsWorkersFallAsleep) {
+  volatile int64_t turns = 0;
+  for (int64_t round = 0; round < 5'000; ++round) {
+    ThreadPool pool(4);
+    pool.run(4, [](int64_t) {});
+    for (turns = 0; turns < round % 2000;)
+      turns = turns + 1;  // about as long as a worker looks before it sleeps
+  }
+}
+
 TEST(ThreadPool, RethrowsAndGoesOn) {
   for (int threads : {1, 3}) {
     ThreadPool pool(threads);
