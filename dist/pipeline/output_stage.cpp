@@ -41,10 +41,17 @@ std::vector<OutputStage::WantedRow> OutputStage::wanted_rows(const StepMessage& 
   return wanted;
 }
 
+Sampler OutputStage::start(const StepSegment& segment) const {
+  if (!segment.fork_of) return Sampler(*segment.start);
+  const std::optional<Sampler>& source = samplers_.at(static_cast<size_t>(*segment.fork_of));
+  NEMO_CHECK(source.has_value(), "slot " + std::to_string(*segment.fork_of) + " is forked but never started");
+  return source->fork(*segment.start);
+}
+
 void OutputStage::observe(const StepMessage& message) {
   for (const StepSegment& segment : message.segments) {
     std::optional<Sampler>& sampler = samplers_.at(static_cast<size_t>(segment.slot));
-    if (segment.start) sampler.emplace(*segment.start);
+    if (segment.start) sampler = start(segment);
     if (sampler) sampler->observe(segment.position, segment.token_ids);
   }
 }

@@ -30,6 +30,7 @@ class OutputStage {
     int64_t target_idx = 0;  ///< its place in the result
   };
   std::vector<WantedRow> wanted_rows(const StepMessage& message, StepResult& result) const;
+  Sampler start(const StepSegment& segment) const;
   void observe(const StepMessage& message);
   void finish_row(const WantedRow& wanted, std::span<float> logits, const kernels::LogitStats& stats) const;
 

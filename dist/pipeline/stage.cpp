@@ -57,7 +57,11 @@ void Stage::forward(const StepMessage& message, TensorView<float> stream) {
   std::vector<kernels::PageTable> page_tables;
   int64_t row = 0;
   for (const StepSegment& segment : message.segments) {
-    state_.prepare(segment.slot, segment.position, segment.new_pages);
+    if (segment.fork_of) {
+      state_.fork(*segment.fork_of, segment.slot, segment.position, segment.new_pages);
+    } else {
+      state_.prepare(segment.slot, segment.position, segment.new_pages);
+    }
     const auto row_count = static_cast<int64_t>(segment.token_ids.size());
     segments.push_back(
         {.row_begin = row, .row_count = row_count, .slot = segment.slot, .position = segment.position});

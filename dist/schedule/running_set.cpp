@@ -33,11 +33,38 @@ Sequence& RunningSet::start(std::unique_ptr<Sequence> sequence) {
   Sequence& started = *sequence;
   started.placement.slot = free_slots_.take();
   NEMO_CHECK(give_pages(started, started.num_rows()), "a sequence was started without room");
+  if ((started.placement.fork_source = find_fork_source(started)) != nullptr)
+    ++started.placement.fork_source->placement.num_forks_due;
   prompts_.emplace(started.age(), &started);
   landed_.emplace(started.age(), &started);
   by_slot_[static_cast<size_t>(started.placement.slot)] = std::move(sequence);
   ++num_running_;
   return started;
+}
+
+// Only an older one: the youngest is preempted first, so the source outlasts who waits for it.
+Sequence* RunningSet::find_fork_source(const Sequence& sequence) const {
+  const int64_t num_shared = sequence.progress().num_shared_rows();
+  if (num_shared == 0) return nullptr;
+  for (const auto& [age, other] : prompts_) {
+    if (age >= sequence.age()) break;
+    if (&other->progress() == &sequence.progress() && other->placement.fork_source == nullptr &&
+        other->num_composed() <= num_shared)
+      return other;
+  }
+  return nullptr;
+}
+
+/// Rows of a prompt that may be composed in this step, if there is room. A fork is of a state that an earlier
+/// step has made.
+int64_t RunningSet::num_rows_now(const Sequence& sequence, int64_t step) const {
+  const int64_t num_shared = sequence.progress().num_shared_rows();
+  if (const Sequence* source = sequence.placement.fork_source) {
+    const bool is_made = source->num_composed() == num_shared && source->placement.last_step < step;
+    return is_made ? sequence.num_rows() - num_shared : 0;
+  }
+  return sequence.placement.num_forks_due > 0 ? num_shared - sequence.num_composed()
+                                              : sequence.num_remaining();
 }
 
 Sequence* RunningSet::resume_oldest() {
@@ -73,16 +100,23 @@ void RunningSet::compose_prompts(StepDraft& draft) {
 }
 
 void RunningSet::compose_prompt(Sequence& sequence, StepDraft& draft) {
-  const int64_t rows = std::min({limits_.prefill_chunk, sequence.num_remaining(), draft.rows_left});
+  const int64_t rows =
+      std::min({limits_.prefill_chunk, num_rows_now(sequence, draft.message.step), draft.rows_left});
+  if (rows == 0) return;
   compose(sequence, rows, draft);
   draft.num_prompt_rows += rows;
   if (sequence.num_remaining() == 0) prompts_.erase(sequence.age());
 }
 
 void RunningSet::compose(Sequence& sequence, int64_t rows, StepDraft& draft) {
-  StepSegment segment = sequence.next_segment(rows);
   Placement& placement = sequence.placement;
+  const Sequence* source = placement.fork_source;
+  if (source != nullptr) sequence.skip_shared_rows();
+  StepSegment segment = sequence.next_segment(rows);
   segment.slot = placement.slot;
+  if (source != nullptr) segment.fork_of = source->placement.slot;
+  end_wait_for_fork(sequence);
+  placement.last_step = draft.message.step;
   const int64_t num_pages = pages_for(sequence.num_composed());
   for (; placement.num_told_pages < num_pages; ++placement.num_told_pages) {
     segment.new_pages.push_back(placement.pages[static_cast<size_t>(placement.num_told_pages)]);
@@ -117,9 +151,17 @@ void RunningSet::save(int64_t least_tokens, std::vector<SampleProgress>& saved) 
 
 void RunningSet::clear() {
   for (auto& sequence : by_slot_) {
+    if (sequence) end_wait_for_fork(*sequence);
+  }
+  for (auto& sequence : by_slot_) {
     if (sequence) release(*sequence);
   }
   preempted_.clear();
+}
+
+void RunningSet::end_wait_for_fork(Sequence& sequence) {
+  Sequence* const source = std::exchange(sequence.placement.fork_source, nullptr);
+  if (source != nullptr) --source->placement.num_forks_due;
 }
 
 // The pages of a row at position `num_rows` - 1 and all before it.
@@ -148,6 +190,8 @@ std::unique_ptr<Sequence> RunningSet::release(Sequence& sequence) {
   std::unique_ptr<Sequence> owner = std::move(by_slot_[static_cast<size_t>(placement.slot)]);
   NEMO_CHECK(owner.get() == &sequence,
              "slot " + std::to_string(placement.slot) + " belongs to another sequence");
+  NEMO_CHECK(placement.num_forks_due == 0, "a sequence is gone of which others wait to be copies");
+  end_wait_for_fork(sequence);
   for (const int32_t page : placement.pages) free_pages_.give_back(page);
   free_slots_.give_back(placement.slot);
   if (placement.is_ready) ready_.erase(placement.ready_place);

@@ -4,6 +4,10 @@
 // Slots and pages that a sequence gives up are free at once, although the stages may still hold its state.
 // That is safe: a sequence gives them up only when none of its results is due, and a new owner's rows travel
 // in a later step, which every stage of the lane runs after all earlier ones.
+//
+// Samples of one request share their prompt's work: one goes through it and waits before the last row until
+// the others that hold a slot have begun as copies of its state. It is never preempted meanwhile, being older
+// than they are.
 #pragma once
 
 #include <cstdint>
@@ -57,10 +61,10 @@ class RunningSet {
   void compose_decodes(StepDraft& draft);
 
   /// A chunk of every prompt that is under way, oldest first, as far as rows are left. It need not wait for
-  /// the results of the chunks before.
+  /// the results of the chunks before. A prompt may also have to wait: see above.
   void compose_prompts(StepDraft& draft);
 
-  /// The first chunk of a prompt that was just started.
+  /// The first chunk of a prompt that was just started, if it need not wait.
   void compose_prompt(Sequence& sequence, StepDraft& draft);
 
   /// A segment has come back and its result, if any, was applied.
@@ -77,10 +81,13 @@ class RunningSet {
 
  private:
   int64_t pages_for(int64_t num_rows) const;
+  Sequence* find_fork_source(const Sequence& sequence) const;
+  int64_t num_rows_now(const Sequence& sequence, int64_t step) const;
   bool give_pages(Sequence& sequence, int64_t num_rows);
   bool preempt_younger_than(const Sequence& sequence);
   std::unique_ptr<Sequence> release(Sequence& sequence);
   void compose(Sequence& sequence, int64_t rows, StepDraft& draft);
+  void end_wait_for_fork(Sequence& sequence);
 
   SchedulerLimits limits_;
   IdPool free_slots_, free_pages_;

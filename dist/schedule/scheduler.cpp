@@ -29,7 +29,8 @@ struct Scheduler::State {
     int64_t next_index = 0;
   };
 
-  Sequence* start_next();
+  std::vector<Sequence*> start_next();
+  Sequence* start_sequence();
   void apply_segment(const SegmentInFlight& segment, const SegmentResult* result);
 
   SchedulerLimits limits;
@@ -102,9 +103,9 @@ StepMessage Scheduler::compose(int64_t step) {
   s.running.compose_decodes(draft);
   s.running.compose_prompts(draft);
   while (draft.rows_left > 0) {
-    Sequence* const started = s.start_next();
-    if (started == nullptr) break;
-    s.running.compose_prompt(*started, draft);
+    const std::vector<Sequence*> started = s.start_next();
+    if (started.empty()) break;
+    for (Sequence* sequence : started) s.running.compose_prompt(*sequence, draft);
   }
   s.num_prompt_tokens += draft.num_prompt_rows;
   if (!draft.in_flight.empty()) s.in_flight.push_back({step, std::move(draft.in_flight)});
@@ -169,9 +170,25 @@ Scheduler::Counters Scheduler::counters() const {
 
 // Those that were preempted go first: whoever waits here has come later. Nobody overtakes one that finds no
 // room, or a long prompt would never start.
-Sequence* Scheduler::State::start_next() {
-  if (running.num_preempted() > 0) return running.resume_oldest();
-  if (waiting.empty()) return nullptr;
+std::vector<Sequence*> Scheduler::State::start_next() {
+  std::vector<Sequence*> started;
+  if (running.num_preempted() > 0) {
+    if (Sequence* const resumed = running.resume_oldest()) started.push_back(resumed);
+    return started;
+  }
+  if (waiting.empty()) return started;
+  // With samples that share a prompt all others that find room, before the first has rows: so they begin as
+  // copies of it.
+  const RequestProgress* const request = waiting.front().progress;
+  do {
+    Sequence* const sequence = start_sequence();
+    if (sequence == nullptr) break;
+    started.push_back(sequence);
+  } while (request->num_shared_rows() > 0 && !waiting.empty() && waiting.front().progress == request);
+  return started;
+}
+
+Sequence* Scheduler::State::start_sequence() {
   Waiting& next = waiting.front();
   while (next.progress->is_sample_finished(next.next_index)) ++next.next_index;  // there is an unfinished one
   if (!running.has_room(next.progress->num_first_rows(next.next_index))) return nullptr;

@@ -35,6 +35,11 @@ int32_t Sequence::token(int64_t row) const {
   return completion_->token_ids()[static_cast<size_t>(row - key_.num_prompt_tokens)];
 }
 
+void Sequence::skip_shared_rows() {
+  NEMO_CHECK(num_composed_ == 0, std::to_string(num_composed_) + " rows composed");
+  num_composed_ = num_skipped_ = progress_.num_shared_rows();
+}
+
 StepSegment Sequence::next_segment(int64_t rows) {
   NEMO_CHECK(rows > 0 && rows <= num_remaining(),
              std::to_string(rows) + " rows of " + std::to_string(num_remaining()));
@@ -45,7 +50,7 @@ StepSegment Sequence::next_segment(int64_t rows) {
   if (is_score()) {
     add_targets(segment);
   } else {
-    if (num_composed_ == 0) segment.start = key_;
+    if (num_composed_ == num_skipped_) segment.start = key_;
     segment.sample = rows == num_remaining();
   }
   num_composed_ += rows;
@@ -101,6 +106,7 @@ void Sequence::save(int64_t least_tokens, std::vector<SampleProgress>& saved) {
 
 void Sequence::restart() {
   num_composed_ = 0;
+  num_skipped_ = 0;
   num_scored_ = 0;
 }
 

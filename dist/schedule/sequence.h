@@ -21,6 +21,9 @@ struct Placement {
   int64_t num_in_flight = 0;                         ///< segments whose results are due
   std::list<class Sequence*>::iterator ready_place;  ///< valid if is_ready
   bool is_ready = false;                             ///< its next row is a drawn token
+  int64_t last_step = -1;                            ///< that had rows of it
+  class Sequence* fork_source = nullptr;             ///< it waits to begin as a copy of this older one
+  int64_t num_forks_due = 0;                         ///< sequences that wait to begin as copies of it
 };
 
 class Sequence {
@@ -37,6 +40,10 @@ class Sequence {
   int64_t num_rows() const;
   int64_t num_composed() const { return num_composed_; }
   int64_t num_remaining() const { return num_rows() - num_composed_; }
+
+  /// Its state begins as a copy of one that has the rows its samples share: they are not composed. Nothing
+  /// was yet.
+  void skip_shared_rows();
 
   /// The next `rows` rows, without slot and pages. The last known row of a generate sequence samples.
   StepSegment next_segment(int64_t rows);
@@ -68,6 +75,7 @@ class Sequence {
   SamplingKey key_;     ///< generate only
   std::optional<Completion> completion_;
   int64_t num_composed_ = 0;
+  int64_t num_skipped_ = 0;  ///< rows that came with a copied state; they count as composed
   int64_t num_scored_ = 0;
   int64_t num_saved_ = 0;  ///< drawn tokens that are in the journal
 };

@@ -19,7 +19,7 @@ namespace nemo::dist {
 
 template <Fields<StepSegment> T, class Codec>
 void each_field(T& s, Codec& codec) {
-  codec(s.slot, s.position, s.token_ids, s.new_pages, s.start, s.sample, s.targets);
+  codec(s.slot, s.position, s.token_ids, s.new_pages, s.fork_of, s.start, s.sample, s.targets);
 }
 template <Fields<StepMessage> T, class Codec>
 void each_field(T& m, Codec& codec) {
@@ -38,7 +38,7 @@ namespace {
 
 constexpr uint8_t kMessageKind = 'M';
 constexpr uint8_t kResultKind = 'A';
-constexpr uint8_t kVersion = 1;
+constexpr uint8_t kVersion = 2;
 constexpr ByteReader::Origin kOrigin = {"step message", "all ranks must run the same build"};
 
 [[noreturn]] void fail(const std::string& what) {
@@ -55,7 +55,12 @@ void check(const StepSegment& segment) {
   if (segment.slot < 0) fail("slot " + std::to_string(segment.slot));
   if (segment.position < 0) fail("position " + std::to_string(segment.position));
   if (segment.token_ids.empty()) fail("a segment without rows");
-  if (segment.start && segment.position != 0) fail("a start at position " + std::to_string(segment.position));
+  if (segment.start && segment.position != 0 && !segment.fork_of)
+    fail("a start at position " + std::to_string(segment.position));
+  if (segment.fork_of &&
+      (*segment.fork_of < 0 || *segment.fork_of == segment.slot || segment.position == 0 || !segment.start))
+    fail("slot " + std::to_string(segment.slot) + " forks slot " + std::to_string(*segment.fork_of) +
+         " at position " + std::to_string(segment.position));
   if (!segment.targets.empty() && segment.targets.size() != segment.token_ids.size()) {
     fail(std::to_string(segment.targets.size()) + " targets for " + std::to_string(segment.token_ids.size()) +
          " rows");

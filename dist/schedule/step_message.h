@@ -16,10 +16,12 @@ namespace nemo::dist {
 /// The rows of one sequence in a step.
 struct StepSegment {
   int32_t slot = 0;
-  int64_t position = 0;              ///< tokens already in the slot's state; 0 = the slot starts afresh
-  std::vector<int32_t> token_ids;    ///< one row each
-  std::vector<int32_t> new_pages;    ///< KV pages to append to the slot's page table before the step
-  std::optional<SamplingKey> start;  ///< at position 0: who samples from this slot from now on
+  int64_t position = 0;            ///< tokens already in the slot's state; 0 = the slot starts afresh
+  std::vector<int32_t> token_ids;  ///< one row each
+  std::vector<int32_t> new_pages;  ///< KV pages to append to the slot's page table before the step
+  std::optional<int32_t>
+      fork_of;  ///< the slot first becomes a copy of this one, which holds `position` tokens
+  std::optional<SamplingKey> start;  ///< at position 0 and in a fork: who samples from this slot from now on
   bool sample = false;               ///< draw the token that follows the last row
   std::vector<int32_t> targets;  ///< score: the token that follows each row, -1 = not wanted; empty = none
 };

@@ -36,6 +36,12 @@ Sampler::Sampler(SamplingKey key) : key_(std::move(key)) {
   has_penalties_ = p.repetition_penalty != 1 || p.frequency_penalty != 0 || p.presence_penalty != 0;
 }
 
+Sampler Sampler::fork(SamplingKey key) const {
+  Sampler other(std::move(key));
+  other.seen_ = seen_;
+  return other;
+}
+
 void Sampler::observe(int64_t position, std::span<const int32_t> token_ids) {
   if (!has_penalties_) return;
   for (const int32_t token_id : token_ids) seen_[token_id] += position++ >= key_.num_prompt_tokens ? 1 : 0;

@@ -44,6 +44,9 @@ class Sampler {
  public:
   explicit Sampler(SamplingKey key);
 
+  /// Another sample of the same request, which has seen the same tokens.
+  Sampler fork(SamplingKey key) const;
+
   /// Tells the sampler of the tokens at [position, position + token_ids.size()), each position once, in
   /// order. Costs nothing without penalties.
   void observe(int64_t position, std::span<const int32_t> token_ids);

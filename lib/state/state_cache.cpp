@@ -1,5 +1,7 @@
 #include "lib/state/state_cache.h"
 
+#include <algorithm>
+
 #include "kernels/error.h"
 
 namespace nemo {
@@ -19,19 +21,19 @@ StateCache::StateCache(const ModelConfig& config, StateCacheShape shape)
     : shape_(shape),
       num_kv_heads_(config.num_key_value_heads),
       head_dim_(config.head_dim),
+      conv_size_(static_cast<size_t>((config.conv_kernel - 1) * config.conv_dim())),
+      ssm_size_(static_cast<size_t>(config.mamba_inner_size() * config.ssm_state_size)),
       layers_(static_cast<size_t>(shape.layer_end - shape.layer_begin)),
       page_tables_(static_cast<size_t>(shape.num_slots)) {
   const auto slots = static_cast<size_t>(shape.num_slots);
-  const auto conv_size = static_cast<size_t>((config.conv_kernel - 1) * config.conv_dim());
-  const auto ssm_size = static_cast<size_t>(config.mamba_inner_size() * config.ssm_state_size);
   const auto kv_bytes = static_cast<size_t>(
       shape.num_pages * kernels::KvPages::page_bytes(shape.kv_format, num_kv_heads_, head_dim_) / 2);
   for (int64_t i = shape.layer_begin; i < shape.layer_end; ++i) {
     LayerState& state = layers_[static_cast<size_t>(i - shape.layer_begin)];
     const LayerKind kind = config.layers[static_cast<size_t>(i)].kind;
     if (kind == LayerKind::kMamba) {
-      state.conv = std::make_unique_for_overwrite<float[]>(slots * conv_size);
-      state.ssm = std::make_unique_for_overwrite<float[]>(slots * ssm_size);
+      state.conv = std::make_unique_for_overwrite<float[]>(slots * conv_size_);
+      state.ssm = std::make_unique_for_overwrite<float[]>(slots * ssm_size_);
     } else if (kind == LayerKind::kAttention) {
       state.keys = std::make_unique_for_overwrite<std::byte[]>(kv_bytes);
       state.values = std::make_unique_for_overwrite<std::byte[]>(kv_bytes);
@@ -39,14 +41,45 @@ StateCache::StateCache(const ModelConfig& config, StateCacheShape shape)
   }
 }
 
-void StateCache::prepare(int32_t slot, int64_t position, std::span<const int32_t> new_pages) {
+void StateCache::check_slot(int32_t slot) const {
   NEMO_CHECK(slot >= 0 && slot < shape_.num_slots, "slot " + std::to_string(slot));
+}
+
+void StateCache::prepare(int32_t slot, int64_t position, std::span<const int32_t> new_pages) {
+  check_slot(slot);
   std::vector<int32_t>& table = page_tables_[static_cast<size_t>(slot)];
   if (position == 0) table.clear();
   for (const int32_t page : new_pages) {
     NEMO_CHECK(page >= 0 && page < shape_.num_pages, "KV page " + std::to_string(page));
     table.push_back(page);
   }
+}
+
+void StateCache::fork(int32_t source, int32_t slot, int64_t num_tokens, std::span<const int32_t> pages) {
+  check_slot(source);
+  prepare(slot, 0, pages);
+  const auto num_pages =
+      static_cast<size_t>((num_tokens + kernels::kKvPageTokens - 1) / kernels::kKvPageTokens);
+  for (LayerState& state : layers_) {
+    if (state.ssm != nullptr) {
+      const auto from = static_cast<size_t>(source), to = static_cast<size_t>(slot);
+      std::copy_n(&state.conv[from * conv_size_], conv_size_, &state.conv[to * conv_size_]);
+      std::copy_n(&state.ssm[from * ssm_size_], ssm_size_, &state.ssm[to * ssm_size_]);
+    } else if (state.keys != nullptr) {
+      const kernels::PageTable from = page_table(source), to = page_table(slot);
+      NEMO_CHECK(std::min(from.size(), to.size()) >= num_pages, "fewer KV pages than tokens");
+      copy_pages(state.keys.get(), from.first(num_pages), to.first(num_pages));
+      copy_pages(state.values.get(), from.first(num_pages), to.first(num_pages));
+    }
+  }
+}
+
+void StateCache::copy_pages(std::byte* pages, kernels::PageTable from, kernels::PageTable to) const {
+  const auto bytes =
+      static_cast<size_t>(kernels::KvPages::page_bytes(shape_.kv_format, num_kv_heads_, head_dim_) / 2);
+  for (size_t i = 0; i < from.size(); ++i)
+    std::copy_n(pages + static_cast<size_t>(from[i]) * bytes, bytes,
+                pages + static_cast<size_t>(to[i]) * bytes);
 }
 
 void StateCache::set_kv_scales(int64_t layer_idx, kernels::KvScales scales) {

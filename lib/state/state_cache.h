@@ -37,6 +37,10 @@ class StateCache {
   /// appended. Throws Error for a slot or page out of range.
   void prepare(int32_t slot, int64_t position, std::span<const int32_t> new_pages);
 
+  /// Makes `slot` a copy of `source`, which holds `num_tokens` tokens: states and the contents of pages.
+  /// `pages` are the slot's own. Throws Error for a slot or page out of range, and for too few pages.
+  void fork(int32_t source, int32_t slot, int64_t num_tokens, std::span<const int32_t> pages);
+
   /// Scales of an attention layer's FP8 pages; 1 until they are set.
   void set_kv_scales(int64_t layer_idx, kernels::KvScales scales);
 
@@ -55,9 +59,12 @@ class StateCache {
     kernels::KvScales kv_scales;
   };
   const LayerState& layer(int64_t layer_idx) const;
+  void check_slot(int32_t slot) const;
+  void copy_pages(std::byte* pages, kernels::PageTable from, kernels::PageTable to) const;
 
   StateCacheShape shape_;
   int64_t num_kv_heads_, head_dim_;
+  size_t conv_size_, ssm_size_;  ///< elements of a slot
   std::vector<LayerState> layers_;
   std::vector<std::vector<int32_t>> page_tables_;  ///< by slot
 };

@@ -142,7 +142,8 @@ def golden_workloads():
 def make_workloads(source):
     plain = quickstart(source)
     penalties = {"temperature": 1.1, "min_p": 0.02, "repetition_penalty": 1.3, "frequency_penalty": 0.2,
-                 "presence_penalty": 0.1, "stop": [" and", "."], "min_tokens": 3, "max_tokens": 40, "seed": 3}
+                 "presence_penalty": 0.1, "stop": [" and", "."], "min_tokens": 3, "max_tokens": 40, "seed": 3,
+                 "n": 2}
     draws = {"temperature": 0.8, "top_p": 0.9, "top_k": 50, "n": 2, "seed": 7, "logprobs": 3}
     workloads = [
         Workload("verses", "kjv", plain[:10], sampling={"temperature": 0, "max_tokens": 24, "logprobs": 1}),

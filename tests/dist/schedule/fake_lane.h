@@ -67,10 +67,13 @@ class FakeLane {
     for (const StepSegment& segment : message.segments) {
       require(seen.insert(segment.slot).second, "slot twice in one step");
       require(segment.token_ids.size() <= static_cast<size_t>(limits_.prefill_chunk), "chunk too long");
+      if (segment.fork_of) ++num_forks_;
       if (auto answer = run(segment)) result.segments.push_back(std::move(*answer));
     }
     return step_result_from_bytes(to_bytes(result));
   }
+
+  int64_t num_forks() const { return num_forks_; }
 
  private:
   struct Slot {
@@ -94,14 +97,32 @@ class FakeLane {
             "page twice");
   }
 
+  void begin(const StepSegment& segment, Slot& slot) {
+    for (int32_t& owner : page_owner_) owner = owner == segment.slot ? -1 : owner;
+    slot = {.is_valid = true, .key = segment.start};
+  }
+
+  void fork(const StepSegment& segment, Slot& slot) {
+    const Slot source = slots_.at(static_cast<size_t>(*segment.fork_of));
+    require(source.is_valid && source.length == segment.position, "a copy of another state");
+    begin(segment, slot);
+    take_pages(segment, slot);
+    for (const int32_t token : prefix(source)) append(slot, token);
+  }
+
   void prepare(const StepSegment& segment, Slot& slot) {
-    if (segment.position == 0) {
-      for (int32_t& owner : page_owner_) owner = owner == segment.slot ? -1 : owner;
-      slot = {.is_valid = true, .key = segment.start};
+    if (segment.fork_of) {
+      fork(segment, slot);
+      return check(segment, slot);
     }
+    if (segment.position == 0) begin(segment, slot);
     require(slot.is_valid, "a sequence goes on whose pages were given away");
     require(segment.position == slot.length, "positions have a gap");
     take_pages(segment, slot);
+    check(segment, slot);
+  }
+
+  void check(const StepSegment& segment, const Slot& slot) const {
     const int64_t length = segment.position + static_cast<int64_t>(segment.token_ids.size());
     require(length <= limits_.max_context, "longer than the context");
     const int64_t num_pages = limits_.needs_pages ? (length + kPageTokens - 1) / kPageTokens : 0;
@@ -152,6 +173,7 @@ class FakeLane {
   std::vector<Slot> slots_;
   std::vector<std::vector<int32_t>> pages_;
   std::vector<int32_t> page_owner_;  ///< slot, -1 = nobody
+  int64_t num_forks_ = 0;
 };
 
 }  // namespace nemo::dist::testing

@@ -149,6 +149,7 @@ class Driver {
   }
 
   Scheduler& scheduler() { return scheduler_; }
+  const FakeLane& lane() const { return lane_; }
 
  private:
   void turn() {
@@ -175,7 +176,7 @@ class Driver {
 };
 
 TEST(SchedulerProperty, EveryRequestGetsTheAnswerItWouldGetAlone) {
-  int64_t num_preemptions = 0;
+  int64_t num_preemptions = 0, num_forks = 0;
   for (uint32_t seed = 0; seed < 300; ++seed) {
     Random random(seed);
     const SchedulerLimits limits = random_limits(random);
@@ -195,8 +196,10 @@ TEST(SchedulerProperty, EveryRequestGetsTheAnswerItWouldGetAlone) {
     const Scheduler::Counters counters = driver.scheduler().counters();
     ASSERT_EQ(counters.running + counters.queued, 0) << "seed " << seed;
     num_preemptions += counters.preemptions;
+    num_forks += driver.lane().num_forks();
   }
   EXPECT_GT(num_preemptions, 300);  // else the limits above test nothing of it
+  EXPECT_GT(num_forks, 300);
 }
 
 // What was saved of a request, at whatever moment, on whatever lane, its next run goes on from.

@@ -37,13 +37,15 @@ Scheduler make(const SchedulerLimits& limits) {
   return {limits, {{kEnd}}, letter_tokenizer()};
 }
 
-// "slot@position+rows", "!" if it samples, "p" and the number of new pages: one word a segment.
+// "slot@position+rows", "!" if it samples, "<" and the slot that it is a copy of, "p" and the number of new
+// pages: one word a segment.
 std::string show(const StepMessage& message) {
   std::string text;
   for (const StepSegment& segment : message.segments) {
     text += (text.empty() ? "" : " ") + std::to_string(segment.slot) + "@" +
             std::to_string(segment.position) + "+" + std::to_string(segment.token_ids.size()) +
             (segment.sample ? "!" : "");
+    if (segment.fork_of) text += "<" + std::to_string(*segment.fork_of);
     if (!segment.new_pages.empty()) text += "p" + std::to_string(segment.new_pages.size());
   }
   return text;
@@ -134,20 +136,31 @@ TEST(Scheduler, SamplesOfOneRequestMakeOneRecord) {
   Scheduler scheduler = make({.max_sequences = 2, .kv_pages = 9});
   scheduler.add(prompt(0, 2, {.max_tokens = 1, .n = 3}));
   EXPECT_EQ(scheduler.counters().queued, 3);
-  const StepMessage message = scheduler.compose(0);
-  EXPECT_EQ(show(message), "0@0+2!p1 1@0+2!p1");
-  EXPECT_EQ(message.segments[1].start->sample, 1);
+  EXPECT_EQ(turn(scheduler, 0), "0@0+1p1");
+  const StepMessage message = scheduler.compose(1);
+  EXPECT_EQ(show(message), "1@1+1!<0p1");
+  EXPECT_EQ(message.segments[0].start->sample, 1);
   scheduler.apply(answer(message, 3));
   EXPECT_TRUE(scheduler.take_finished().empty());
-  turn(scheduler, 1, 4);
+  EXPECT_EQ(turn(scheduler, 2, 4), "0@1+1! 1@0+2!p1");
   const std::vector<Record> records = scheduler.take_finished();
   ASSERT_EQ(records.size(), 1U);
   ASSERT_EQ(records[0].outputs.size(), 3U);
-  EXPECT_EQ(records[0].outputs[0].text, "d");
-  EXPECT_EQ(records[0].outputs[2].text, "e");
+  EXPECT_EQ(records[0].outputs[1].text, "d");
+  EXPECT_EQ(records[0].outputs[0].text, "e");
 }
 
 // Three pages of 64 tokens: both prompts fill one; the older takes the third, then that of the younger.
+TEST(Scheduler, SamplesOfOneRequestShareItsPrompt) {
+  Scheduler scheduler = make({.max_sequences = 3, .prefill_chunk = 4, .kv_pages = 9});
+  scheduler.add(prompt(0, 6, {.max_tokens = 1, .n = 4}));
+  EXPECT_EQ(turn(scheduler, 0), "0@0+4p1");
+  EXPECT_EQ(turn(scheduler, 1), "0@4+1");  // before the last row it waits
+  EXPECT_EQ(turn(scheduler, 2), "1@5+1!<0p1 2@5+1!<0p1");
+  EXPECT_EQ(turn(scheduler, 3), "0@5+1! 2@0+4p1");  // the fourth found no slot in time
+  EXPECT_EQ(scheduler.counters().prompt_tokens, 6 + 2 + 4);
+}
+
 TEST(Scheduler, ThePagesGoToTheOldest) {
   Scheduler scheduler = make({.max_sequences = 2, .kv_pages = 3, .max_context = 190});
   scheduler.add(prompt(0, 64, {.max_tokens = 100}));

@@ -39,6 +39,8 @@ StepMessage full_message() {
   StepMessage message{.step = 1LL << 33, .stop = true, .segments = {}};
   message.segments.push_back(
       {.slot = 3, .position = 0, .token_ids = {1, 2}, .new_pages = {9}, .start = full_key()});
+  message.segments.push_back(
+      {.slot = 4, .position = 1, .token_ids = {2}, .new_pages = {8}, .fork_of = 3, .start = full_key()});
   message.segments.push_back({.slot = 0, .position = 77, .token_ids = {131071}, .sample = true});
   message.segments.push_back({.slot = 1, .position = 5, .token_ids = {4, 5, 6}, .targets = {-1, 6, 7}});
   return message;
@@ -57,8 +59,8 @@ TEST(StepMessage, ComesBackWhole) {
   EXPECT_EQ(to_bytes(got), to_bytes(sent));
   EXPECT_EQ(got.step, sent.step);
   EXPECT_TRUE(got.stop);
-  EXPECT_EQ(got.num_rows(), 6);
-  ASSERT_EQ(got.segments.size(), 3U);
+  EXPECT_EQ(got.num_rows(), 7);
+  ASSERT_EQ(got.segments.size(), 4U);
   EXPECT_EQ(got.segments[0].new_pages, std::vector<int32_t>{9});
   const SamplingKey& key = got.segments[0].start.value();
   EXPECT_TRUE(key.params == full_key().params);
@@ -66,12 +68,14 @@ TEST(StepMessage, ComesBackWhole) {
   EXPECT_EQ(key.sample, 15);
   EXPECT_EQ(key.num_prompt_tokens, 1LL << 40);
   EXPECT_EQ(key.end_token_ids, full_key().end_token_ids);
-  EXPECT_EQ(got.segments[1].slot, 0);
-  EXPECT_EQ(got.segments[1].position, 77);
-  EXPECT_TRUE(got.segments[1].sample);
-  EXPECT_FALSE(got.segments[1].start.has_value());
-  EXPECT_EQ(got.segments[2].token_ids, (std::vector<int32_t>{4, 5, 6}));
-  EXPECT_EQ(got.segments[2].targets, (std::vector<int32_t>{-1, 6, 7}));
+  EXPECT_FALSE(got.segments[0].fork_of.has_value());
+  EXPECT_EQ(got.segments[1].fork_of, 3);
+  EXPECT_EQ(got.segments[2].slot, 0);
+  EXPECT_EQ(got.segments[2].position, 77);
+  EXPECT_TRUE(got.segments[2].sample);
+  EXPECT_FALSE(got.segments[2].start.has_value());
+  EXPECT_EQ(got.segments[3].token_ids, (std::vector<int32_t>{4, 5, 6}));
+  EXPECT_EQ(got.segments[3].targets, (std::vector<int32_t>{-1, 6, 7}));
 }
 
 TEST(StepResult, ComesBackWhole) {
@@ -119,6 +123,10 @@ TEST(StepMessage, RefusesWhatNoSchedulerSends) {
   refuses({.token_ids = {-1}});
   refuses({.token_ids = {1}, .new_pages = {-1}});
   refuses({.position = 1, .token_ids = {1}, .start = full_key()});
+  refuses({.position = 1, .token_ids = {1}, .fork_of = -1, .start = full_key()});
+  refuses({.position = 0, .token_ids = {1}, .fork_of = 1, .start = full_key()});
+  refuses({.slot = 1, .position = 1, .token_ids = {1}, .fork_of = 1, .start = full_key()});
+  refuses({.position = 1, .token_ids = {1}, .fork_of = 1});
   refuses({.token_ids = {1, 2}, .targets = {1}});
   refuses({.token_ids = {1}, .targets = {-2}});
 }
