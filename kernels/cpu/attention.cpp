@@ -103,7 +103,8 @@ class QueryBlock {
         std::copy_n(call_.q.row(row_of(q)) + column_of(q), dim_, rounded + (q - begin) * dim_);
       const int64_t rows = end - begin;
       if (call_.context.dtype == DType::kBFloat16) call_.kernels.round_bf16(rounded, rows * dim_);
-      call_.kernels.pack_x(call_.types.queries, rounded, dim_, rows, dim_, packed + begin * packed_bytes());
+      call_.kernels.pack_x(call_.types.queries, 1.0f, rounded, dim_, rows, dim_,
+                           packed + begin * packed_bytes());
     });
     return packed;
   }

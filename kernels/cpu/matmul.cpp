@@ -91,19 +91,20 @@ void Division::divide(std::span<const int64_t> offsets, std::span<const PackedMa
 /// The work of one call: every tile of x is packed, then every task runs.
 class Product {
  public:
-  /// `dtype`: what x is read in.
+  /// `dtype`: what x is read in, for weights of `format`.
   Product(TensorView<const float> x, TensorView<float> y, Division& division, const RowKernels& kernels,
-          DType dtype)
+          WeightFormat format, DType dtype)
       : x_(x),
         y_(y),
         division_(division),
         kernels_(kernels),
         dtype_(dtype),
+        x_unit_(kernels.x_unit(format, dtype)),
         row_bytes_(x_steps(dtype, x.cols) * kernels.x_step_bytes(dtype)),
         packed_x_(division.packed_x.get<std::byte>(x.rows * row_bytes_)) {}
 
   void pack(const RowTile& tile) const {
-    kernels_.pack_x(dtype_, x_.row(tile.row_begin), x_.stride, tile.rows, x_.cols, packed(tile));
+    kernels_.pack_x(dtype_, x_unit_, x_.row(tile.row_begin), x_.stride, tile.rows, x_.cols, packed(tile));
   }
 
   void run(int64_t task) const {
@@ -189,7 +190,8 @@ class Product {
     const int64_t growth = packed_block_bytes(weight_format(type), piece) / packed_block_bytes(format, piece);
     for (int64_t k = 0; k < x_.cols; k += piece) {
       const int64_t count = std::min(piece, x_.cols - k);
-      kernels_.widen_weights(format, type, data + packed_block_bytes(format, k), ceil_div(count, 2), widened);
+      kernels_.widen_weights(format, dtype_, data + packed_block_bytes(format, k), ceil_div(count, 2),
+                             widened);
       const std::byte* ahead = data + packed_block_bytes(format, k + count);
       run_tiles(weight_format(type), tiles, {k, count}, widened, {ahead, growth}, sums);
     }
@@ -253,6 +255,7 @@ class Product {
   const Division& division_;
   const RowKernels& kernels_;
   DType dtype_;
+  float x_unit_;
   int64_t row_bytes_;
   std::byte* packed_x_;
 };
@@ -296,7 +299,8 @@ void matmul_grouped(const Context& context, TensorView<const float> x, std::span
   Division& division = division_of_this_thread;
   division.divide(offsets, weights, context.threads.num_threads());
 
-  const Product product{x, y, division, row_kernels(context.isa), read_type(weights[0], context)};
+  const Product product{
+      x, y, division, row_kernels(context.isa), weights[0].format(), read_type(weights[0], context)};
   for_each_row(context, static_cast<int64_t>(division.tiles.size()), kTileRows * x.cols,
                [&](int64_t tile) { product.pack(division.tiles[static_cast<size_t>(tile)]); });
   context.threads.run(division.num_tasks, [&](int64_t task) { product.run(task); });

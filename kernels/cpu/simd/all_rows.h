@@ -32,6 +32,7 @@ constexpr RowKernels all_rows() {
           .matmul_tile = matmul_tile,
           .quantized_tile = quantized_tile,
           .widened_type = widened_type,
+          .x_unit = x_unit,
           .widen_weights = widen_weights,
           .conv_silu = conv_silu_run,
           .selective_scan = selective_scan_run,

@@ -145,7 +145,7 @@ void matmul_tile(DType dtype, const MatmulTile& tile) {
 /// A row of at most kXChunk values as matmul_tile reads them; returns how many 4-byte units. An odd k in
 /// bfloat16 is padded with zero, and the weights are too: 0 * 0.
 constexpr int64_t kXChunk = 256;
-int64_t units_of_row(DType dtype, const float* x, int64_t n, uint32_t* units) {
+int64_t units_of_row(DType dtype, float unit, const float* x, int64_t n, uint32_t* units) {
   auto* floats = reinterpret_cast<float*>(units);
   if (dtype == DType::kFloat32) {
     for_each_vector(n, [&](int64_t i, int64_t count) { store(floats + i, load_some(x + i, count)); });
@@ -156,19 +156,20 @@ int64_t units_of_row(DType dtype, const float* x, int64_t n, uint32_t* units) {
     if (Bfloat16Format::kParts == 1) {
       store_bf16(reinterpret_cast<uint16_t*>(units) + i, v);
     } else {
-      store(floats + i, v);
+      store(floats + i, v * unit);
     }
   });
   return (n + 1) / 2 * Bfloat16Format::kParts;
 }
 
-void pack_x(DType dtype, const float* x, int64_t x_stride, int64_t rows, int64_t k, void* packed) {
+void pack_x(DType dtype, float unit, const float* x, int64_t x_stride, int64_t rows, int64_t k,
+            void* packed) {
   alignas(64) uint32_t units[kXChunk + kLanes];
   for (int64_t r = 0; r < rows; ++r) {
     auto* out = static_cast<uint32_t*>(packed) + r;
     for (int64_t begin = 0; begin < k; begin += kXChunk) {
       const int64_t n = k - begin < kXChunk ? k - begin : kXChunk;
-      const int64_t count = units_of_row(dtype, x + r * x_stride + begin, n, units);
+      const int64_t count = units_of_row(dtype, unit, x + r * x_stride + begin, n, units);
       for (int64_t i = 0; i < count; ++i, out += rows) *out = units[i];
     }
   }

@@ -112,8 +112,6 @@ struct Nvfp4Tile {
     Ahead ahead(tile, column * (kGroupBytes / kBlockColumns) * (tile.steps / kNvfp4Block));
     Codes largest = {};
     for (int64_t k = 0; k < tile.steps; k += kNvfp4Block, group += kGroupBytes, x += kNvfp4Block * kRows) {
-      float unit_x[kNvfp4Block * kRows];
-      for (int64_t i = 0; i < kNvfp4Block * kRows; i += 8) store8(unit_x + i, load8(x + i) / kE2m1Unit);
       const Codes codes = load_codes(group);
       note_nans(codes, largest);
       ahead.fetch(kGroupBytes / 4 * kParts);
@@ -121,7 +119,7 @@ struct Nvfp4Tile {
       for (int part = 0; part < kParts; ++part) scales[part] = split_scales(codes, half + part);
       for (int64_t pair = 0; pair < kGroupPairs; ++pair) {
         const Codes pairs = load_codes(group + (1 + pair) * kBlockColumns);
-        const float* at = unit_x + 2 * pair * kRows;
+        const float* at = x + 2 * pair * kRows;
 #pragma GCC unroll 2
         for (int part = 0; part < kParts; ++part)
           sums.add(part, at, widen_e2m1(even_codes(pairs), scales[part]));

@@ -134,18 +134,23 @@ struct RowKernels {
 
   /// Bytes a step of one row takes in a packed tile of x.
   int64_t (*x_step_bytes)(DType dtype);
-  /// x [rows, k], rows x_stride apart -> the layout matmul_tile reads: [steps, rows].
-  void (*pack_x)(DType dtype, const float* x, int64_t x_stride, int64_t rows, int64_t k, void* packed);
+  /// unit * x [rows, k], rows x_stride apart -> the layout matmul_tile reads: [steps, rows]. A unit other
+  /// than 1 is only for bfloat16 that is read in float32.
+  void (*pack_x)(DType dtype, float unit, const float* x, int64_t x_stride, int64_t rows, int64_t k,
+                 void* packed);
   void (*matmul_tile)(DType dtype, const MatmulTile& tile);
   /// The same of quantized weights, by what x is in float32: widened in registers. For x in bfloat16, where
-  /// that is read in float32 too (widened_type): a packed tile of it, a step for each k.
+  /// that is read in float32 too (widened_type): a packed tile of it in its unit, a step for each k.
   void (*quantized_tile)(WeightFormat format, const MatmulTile& tile);
   /// What quantized weights are widened to for x in `dtype`: bfloat16, or float32 also where products of
   /// bfloat16 are made of floats. There, a packed tile of x in bfloat16 is one in float32 too.
   DType (*widened_type)(DType dtype);
+  /// What x in `dtype` is packed in units of for products with weights of `format`: a power of two.
+  float (*x_unit)(WeightFormat format, DType dtype);
   /// `steps` steps of 2 k of a packed block of quantized weights (for kNvfp4 a multiple of 8, from a group's
-  /// beginning on) -> what matmul_tile reads: [steps][64][2] bfloat16 or [2 steps][64] floats, unscaled.
-  void (*widen_weights)(WeightFormat format, DType to, const void* packed, int64_t steps, void* widened);
+  /// beginning on) -> what matmul_tile reads for x in `dtype`: [steps][64][2] bfloat16 or [2 steps][64]
+  /// floats, unscaled and divided by the unit of x.
+  void (*widen_weights)(WeightFormat format, DType dtype, const void* packed, int64_t steps, void* widened);
 
   void (*conv_silu)(const ConvRun& run);
   void (*selective_scan)(const ScanRun& run);

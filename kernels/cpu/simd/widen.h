@@ -5,7 +5,7 @@
 #pragma once
 
 #include "kernels/cpu/simd/codes.h"
-#include "kernels/cpu/simd/table.h"
+#include "kernels/cpu/simd/matmul.h"
 
 namespace nemo::kernels {
 namespace {
@@ -60,9 +60,14 @@ NEMO_INLINE BlockScales split_scales(Codes codes, int half) {
           .power = {(Shorts)(power & 0xffffu), (Shorts)(power & 0xffff0000u)}};
 }
 
-/// What widen_e2m1 multiplies weights by. It is undone by a factor of x in the product: that of a bfloat16
-/// and 2^-10 is a float exactly, the smallest subnormal number's too.
-constexpr float kE2m1Unit = 0x1p10f;
+/// What widen_e2m1 gives weights in units of. Where x is a bfloat16 that is read in float32, x is multiplied
+/// by it, not they: that is a float exactly, the smallest subnormal number's too.
+constexpr float kE2m1Unit = 0x1p-10f;
+
+float x_unit(WeightFormat format, DType dtype) {
+  const bool read_in_float32 = dtype == DType::kBFloat16 && widened_type(dtype) == DType::kFloat32;
+  return format == WeightFormat::kNvfp4 && read_in_float32 ? kE2m1Unit : 1.0f;
+}
 
 /// One k of those 16 columns among 32 e2m1 codes. Twice the numbers are integers, and so are the products
 /// with scales, of 22 bits: multipliers of integers leave the unit of FMA to the product.
@@ -107,18 +112,29 @@ NEMO_INLINE int64_t nvfp4_column(int64_t byte) {
   return byte / 32 * 32 + byte % 2 * 16 + byte / 2 % 2 * 8 + byte % 32 / 4;
 }
 
+template <DType kTo>
+NEMO_INLINE void put_nan(uint32_t* out, int64_t k, int64_t column) {
+  if (kTo == DType::kFloat32) {
+    out[k * kBlockColumns + column] = 0x7fc00000u;
+  } else {
+    reinterpret_cast<Halfword*>(out)[(k / 2 * kBlockColumns + column) * 2 + k % 2] = 0x7fc0;
+  }
+}
+
 /// NaN at every e4m3 code that stands for it.
 template <DType kTo>
-__attribute__((noinline)) void put_nans(const uint8_t* packed, int64_t steps, uint32_t* out) {
-  for (int64_t i = 0; i < steps * kBlockColumns * 2; ++i) {
-    if ((packed[i] & 0x7f) != 0x7f) continue;
-    const int64_t step = i / (2 * kBlockColumns), column = fp8_column(i), part = i % 2;
-    if (kTo == DType::kFloat32) {
-      out[(2 * step + part) * kBlockColumns + column] = 0x7fc00000u;
-    } else {
-      reinterpret_cast<Halfword*>(out)[(step * kBlockColumns + column) * 2 + part] = 0x7fc0;
-    }
-  }
+__attribute__((noinline)) void put_nans_of_fp8(const uint8_t* packed, int64_t steps, uint32_t* out) {
+  for (int64_t i = 0; i < steps * kBlockColumns * 2; ++i)
+    if ((packed[i] & 0x7f) == 0x7f) put_nan<kTo>(out, i / (2 * kBlockColumns) * 2 + i % 2, fp8_column(i));
+}
+
+/// NaN at all weights whose block scale is.
+template <DType kTo>
+__attribute__((noinline)) void put_nans_of_nvfp4(const uint8_t* packed, int64_t steps, uint32_t* out) {
+  for (int64_t k = 0; k < 2 * steps; k += kNvfp4Block, packed += kGroupBytes)
+    for (int64_t i = 0; i < kBlockColumns * kNvfp4Block; ++i)
+      if ((packed[i % kBlockColumns] & 0x7f) == 0x7f)
+        put_nan<kTo>(out, k + i / kBlockColumns, nvfp4_column(i % kBlockColumns));
 }
 
 /// Steps of 64 pairs of e4m3 codes, 16 columns in 32 bytes.
@@ -136,56 +152,49 @@ void widen_fp8(const uint8_t* packed, int64_t steps, uint32_t* out) {
       put<kTo>(out, step, column + 8, weights.even.last, weights.odd.last);
     }
   }
-  if (noted_nan(largest)) put_nans<kTo>(packed, steps, out);
-}
-
-/// What is left to multiply 16 columns by: 2^-10, or NaN where the scale is.
-NEMO_INLINE Weights16 unit_factors(Codes scales, int half) {
-  const auto nan = (Words8)((Shorts)((scales & 0x7f) == 0x7f) >> 8 * half & 0xff);
-  const auto unit = (Words8)(Floats8{} + 1 / kE2m1Unit);
-  return {(Floats8)(unit | (Words8)((nan & 0xffffu) != 0)), (Floats8)(unit | (Words8)(nan >> 16 != 0))};
+  if (noted_nan(largest)) put_nans_of_fp8<kTo>(packed, steps, out);
 }
 
 /// Groups of 8 steps: 64 block scales, then [8][64] pairs of e2m1 codes, the lower one first; 32 columns in
-/// 32 bytes.
-template <DType kTo>
+/// 32 bytes. kOwnUnit: they are multiplied by their unit, for an x that is not.
+template <DType kTo, bool kOwnUnit>
 void widen_nvfp4(const uint8_t* packed, int64_t steps, uint32_t* out) {
-  for (int64_t step = 0; step < steps; step += kGroupPairs, packed += kGroupBytes) {
+  constexpr float kUnit = kOwnUnit ? kE2m1Unit : 1.0f;
+  Codes largest = {};
+  for (int64_t step = 0; step < steps; step += kGroupPairs) {
+    const uint8_t* group = packed + step / kGroupPairs * kGroupBytes;
     for (int64_t column = 0; column < kBlockColumns; column += 32) {
-      const Codes codes = load_codes(packed + column);
+      const Codes codes = load_codes(group + column);
+      note_nans(codes, largest);
       const BlockScales scales[2] = {split_scales(codes, 0), split_scales(codes, 1)};
-      const Weights16 unit[2] = {unit_factors(codes, 0), unit_factors(codes, 1)};
       for (int64_t s = 0; s < kGroupPairs; ++s) {
-        const Codes pairs = load_codes(packed + (1 + s) * kBlockColumns + column);
+        const Codes pairs = load_codes(group + (1 + s) * kBlockColumns + column);
 #pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {
           const Weights16 even = widen_e2m1(even_codes(pairs), scales[half]);
           const Weights16 odd = widen_e2m1(odd_codes(pairs), scales[half]);
           const int64_t to = column + 16 * half;
-          put<kTo>(out, step + s, to, even.first * unit[half].first, odd.first * unit[half].first);
-          put<kTo>(out, step + s, to + 8, even.last * unit[half].last, odd.last * unit[half].last);
+          put<kTo>(out, step + s, to, even.first * kUnit, odd.first * kUnit);
+          put<kTo>(out, step + s, to + 8, even.last * kUnit, odd.last * kUnit);
         }
       }
     }
   }
+  if (noted_nan(largest)) put_nans_of_nvfp4<kTo>(packed, steps, out);
 }
 
-template <DType kTo>
-void widen_to(WeightFormat format, const void* packed, int64_t steps, void* widened) {
+void widen_weights(WeightFormat format, DType dtype, const void* packed, int64_t steps, void* widened) {
   const auto* codes = static_cast<const uint8_t*>(packed);
   auto* out = static_cast<uint32_t*>(widened);
+  const bool to_float32 = widened_type(dtype) == DType::kFloat32;
   if (format == WeightFormat::kFp8) {
-    widen_fp8<kTo>(codes, steps, out);
+    (to_float32 ? widen_fp8<DType::kFloat32> : widen_fp8<DType::kBFloat16>)(codes, steps, out);
+  } else if (!to_float32) {
+    widen_nvfp4<DType::kBFloat16, true>(codes, steps, out);
+  } else if (x_unit(format, dtype) == 1.0f) {
+    widen_nvfp4<DType::kFloat32, true>(codes, steps, out);
   } else {
-    widen_nvfp4<kTo>(codes, steps, out);
-  }
-}
-
-void widen_weights(WeightFormat format, DType to, const void* packed, int64_t steps, void* widened) {
-  if (to == DType::kFloat32) {
-    widen_to<DType::kFloat32>(format, packed, steps, widened);
-  } else {
-    widen_to<DType::kBFloat16>(format, packed, steps, widened);
+    widen_nvfp4<DType::kFloat32, false>(codes, steps, out);
   }
 }
 
