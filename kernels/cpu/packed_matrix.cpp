@@ -7,9 +7,10 @@
 #include <cstring>
 #include <new>
 #include <string>
-#include <type_traits>
+#include <vector>
 
 #include "kernels/cpu/packed_block.h"
+#include "kernels/cpu/packed_words.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/shape_text.h"
 #include "kernels/cpu/simd/table.h"
@@ -30,49 +31,6 @@ void clear(std::byte* memory, size_t num_bytes) {
   std::memset(memory + whole, 0, num_bytes - whole);
 }
 
-/// Columns of W stored for a whole block of rows before the next ones: their 16 KiB or 32 KiB stay in L1,
-/// where a row alone would touch a line of memory for every element.
-constexpr int64_t kPackColumns = 128;
-
-/// Stores columns [k_begin, k_end) of one row: elements lie kBlockColumns apart, all but floats in pairs of
-/// k.
-template <class Stored, class Given, class Convert>
-void store_row(std::byte* data, int64_t k, int64_t row, const Given* given, int64_t k_begin, int64_t k_end,
-               Convert convert) {
-  constexpr int64_t kStep = sizeof(Stored) == 4 ? 1 : 2;
-  const int64_t block = row / kBlockColumns, column = row % kBlockColumns;
-  const int64_t lane = sizeof(Stored) == 1 ? fp8_place(column) : column;
-  Stored* stored =
-      reinterpret_cast<Stored*>(data) + (block * ceil_div(k, kStep) * kBlockColumns + lane) * kStep;
-  for (int64_t j = k_begin; j < k_end; ++j)
-    stored[j / kStep * kBlockColumns * kStep + j % kStep] = convert(given[j]);
-}
-
-/// Four words of one row, as a register of every x86-64 and of ARM holds them.
-typedef uint32_t Words __attribute__((vector_size(16)));
-
-/// Stores words [0, num_words) of four rows: word w of them as four neighbours, at out + w * kBlockColumns. A
-/// word is what lies together in a matrix that is not quantized: a float, or the two bf16 of a pair.
-void store_four_rows(uint32_t* out, const std::byte* const rows[4], int64_t num_words) {
-  int64_t w = 0;
-  for (; w + 4 <= num_words; w += 4) {
-    Words row[4];
-    for (int64_t i = 0; i < 4; ++i) std::memcpy(&row[i], rows[i] + w * 4, sizeof(Words));
-    const Words low01 = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5);
-    const Words low23 = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
-    const Words high01 = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
-    const Words high23 = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
-    const Words words[4] = {__builtin_shufflevector(low01, low23, 0, 1, 4, 5),
-                            __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
-                            __builtin_shufflevector(high01, high23, 0, 1, 4, 5),
-                            __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
-    for (int64_t i = 0; i < 4; ++i) std::memcpy(out + (w + i) * kBlockColumns, &words[i], sizeof(Words));
-  }
-  for (; w < num_words; ++w)
-    for (int64_t i = 0; i < 4; ++i)
-      std::memcpy(out + w * kBlockColumns + i, rows[i] + w * 4, sizeof(uint32_t));
-}
-
 /// `cols`: what a row of `rows` has to have.
 template <class Given>
 void check_rows(const PackedMatrix& matrix, int64_t row_begin, TensorView<const Given> rows, int64_t cols) {
@@ -84,53 +42,56 @@ void check_rows(const PackedMatrix& matrix, int64_t row_begin, TensorView<const 
                  .append(shape_text(matrix.n(), matrix.k())));
 }
 
-/// Stores columns [k_begin, k_end) of `rows`, whose first is row `row` of a block's rows, as far as there are
-/// four of them; returns the first row that is left. k_begin is even.
-template <class T>
-int64_t store_by_fours(std::byte* data, int64_t row, TensorView<const T> rows, int64_t k_begin,
-                       int64_t k_end) {
-  constexpr int64_t kStep = sizeof(uint32_t) / sizeof(T);
-  const int64_t num_words = (k_end - k_begin) / kStep, k_whole = k_begin + num_words * kStep;
-  for (int64_t done = 0; done + 4 <= rows.rows; done += 4, row += 4) {
-    const std::byte* begins[4];
-    for (int64_t i = 0; i < 4; ++i)
-      begins[i] = reinterpret_cast<const std::byte*>(rows.row(done + i) + k_begin);
-    const int64_t first_word = row / kBlockColumns * ceil_div(rows.cols, kStep) + k_begin / kStep;
-    store_four_rows(reinterpret_cast<uint32_t*>(data) + first_word * kBlockColumns + row % kBlockColumns,
-                    begins, num_words);
-    for (int64_t i = 0; i < 4; ++i)
-      store_row<T>(data, rows.cols, row + i, rows.row(done + i), k_whole, k_end, [](T x) { return x; });
-  }
-  return row;
-}
-
-template <class Stored, class Given, class Convert>
-void store_rows(std::byte* data, const PackedMatrix& matrix, int64_t row_begin, TensorView<const Given> rows,
-                Convert convert) {
-  check_rows(matrix, row_begin, rows, matrix.k());
-  const int64_t row_end = row_begin + rows.rows, k = matrix.k();
+/// Calls store(block, begin, count) for the part of `num_rows` rows in each block.
+template <class Store>
+void for_each_block(int64_t row_begin, int64_t num_rows, const Store& store) {
+  const int64_t row_end = row_begin + num_rows;
   for (int64_t begin = row_begin, end; begin < row_end; begin = end) {
     end = std::min(row_end, (begin / kBlockColumns + 1) * kBlockColumns);
-    for (int64_t column = 0; column < k; column += kPackColumns) {
-      const int64_t column_end = std::min(k, column + kPackColumns);
-      int64_t row = begin;
-      if constexpr (std::is_same_v<Stored, Given> && sizeof(Stored) > 1)
-        row = store_by_fours(data, row, rows.slice_rows(row - row_begin, end - row), column, column_end);
-      for (; row < end; ++row)
-        store_row<Stored>(data, k, row, rows.row(row - row_begin), column, column_end, convert);
-    }
+    store(begin / kBlockColumns, begin, end - begin);
   }
 }
 
-/// 16 elements of one row and their scale.
-void store_nvfp4_group(std::byte* data, int64_t k, int64_t row, int64_t group, const uint8_t* pairs,
-                       uint8_t scale) {
-  std::byte* out = data + row / kBlockColumns * packed_block_bytes(WeightFormat::kNvfp4, k) +
-                   group * packed_block_bytes(WeightFormat::kNvfp4, kNvfp4Block);
-  const int64_t column = row % kBlockColumns;
-  out[nvfp4_scale_place(column)] = std::byte{scale};
-  for (int64_t pair = 0; pair < kNvfp4Block / 2; ++pair)
-    out[(1 + pair) * kBlockColumns + nvfp4_place(column)] = std::byte{pairs[pair]};
+/// Rows whose first is `row_begin` of the matrix, all of one block, by their place in it.
+template <class T>
+RowsByPlace by_place(int64_t row_begin, TensorView<const T> rows, int64_t (*place)(int64_t column)) {
+  RowsByPlace result{};
+  for (int64_t i = 0; i < rows.rows; ++i)
+    result[static_cast<size_t>(place((row_begin + i) % kBlockColumns))] =
+        reinterpret_cast<const std::byte*>(rows.row(i));
+  return result;
+}
+
+/// Rows in a matrix's own type, the lines of which follow one another. A word is what lies together: a float,
+/// or a pair of k.
+template <class Word, class T>
+void store_rows(std::byte* data, int64_t row_begin, TensorView<const T> rows,
+                int64_t (*place)(int64_t column)) {
+  constexpr int64_t kWordBytes = sizeof(Word), kLineBytes = kBlockColumns * kWordBytes;
+  const int64_t row_bytes = rows.cols * static_cast<int64_t>(sizeof(T));
+  const int64_t block_bytes = ceil_div(row_bytes, kWordBytes) * kLineBytes;
+  for_each_block(row_begin, rows.rows, [&](int64_t block, int64_t begin, int64_t count) {
+    store_words<Word>(by_place(begin, rows.slice_rows(begin - row_begin, count), place), row_bytes,
+                      Lines<kLineBytes>{data + block * block_bytes});
+  });
+}
+
+int64_t in_order(int64_t column) {
+  return column;
+}
+
+/// Rows of floats or bf16 in a matrix of the other type, a block's rows at a time.
+template <class Stored, class Given, class Convert>
+void store_converted(std::byte* data, int64_t row_begin, TensorView<const Given> rows,
+                     const Convert& convert) {
+  const int64_t k = rows.cols;
+  std::vector<Stored> converted(static_cast<size_t>(std::min(rows.rows, kBlockColumns) * k));
+  for_each_block(row_begin, rows.rows, [&](int64_t, int64_t begin, int64_t count) {
+    const auto given = rows.slice_rows(begin - row_begin, count);
+    for (int64_t i = 0; i < count; ++i)
+      std::transform(given.row(i), given.row(i) + k, converted.begin() + i * k, convert);
+    store_rows<uint32_t>(data, begin, TensorView<const Stored>(converted.data(), count, k), in_order);
+  });
 }
 
 }  // namespace
@@ -159,25 +120,28 @@ PackedMatrix::PackedMatrix(WeightFormat format, int64_t n, int64_t k, float scal
 
 void PackedMatrix::pack_rows(int64_t row_begin, TensorView<const float> rows) {
   NEMO_CHECK(!is_quantized(format_), "rows of floats");
+  check_rows(*this, row_begin, rows, k_);
   if (format_ == WeightFormat::kFloat32) {
-    store_rows<float>(data_.get(), *this, row_begin, rows, [](float x) { return x; });
+    store_rows<uint32_t>(data_.get(), row_begin, rows, in_order);
   } else {
-    store_rows<bf16>(data_.get(), *this, row_begin, rows, [](float x) { return bf16::from_float(x); });
+    store_converted<bf16>(data_.get(), row_begin, rows, bf16::from_float);
   }
 }
 
 void PackedMatrix::pack_rows(int64_t row_begin, TensorView<const bf16> rows) {
   NEMO_CHECK(!is_quantized(format_), "rows of floats");
+  check_rows(*this, row_begin, rows, k_);
   if (format_ == WeightFormat::kFloat32) {
-    store_rows<float>(data_.get(), *this, row_begin, rows, [](bf16 x) { return x.to_float(); });
+    store_converted<float>(data_.get(), row_begin, rows, [](bf16 x) { return x.to_float(); });
   } else {
-    store_rows<bf16>(data_.get(), *this, row_begin, rows, [](bf16 x) { return x; });
+    store_rows<uint32_t>(data_.get(), row_begin, rows, in_order);
   }
 }
 
 void PackedMatrix::pack_fp8_rows(int64_t row_begin, TensorView<const uint8_t> codes) {
   NEMO_CHECK(format_ == WeightFormat::kFp8, "rows of e4m3");
-  store_rows<uint8_t>(data_.get(), *this, row_begin, codes, [](uint8_t code) { return code; });
+  check_rows(*this, row_begin, codes, k_);
+  store_rows<uint16_t>(data_.get(), row_begin, codes, fp8_place);
 }
 
 void PackedMatrix::pack_nvfp4_rows(int64_t row_begin, TensorView<const uint8_t> pairs,
@@ -186,14 +150,18 @@ void PackedMatrix::pack_nvfp4_rows(int64_t row_begin, TensorView<const uint8_t> 
   check_rows(*this, row_begin, pairs, k_ / 2);
   check_rows(*this, row_begin, block_scales, k_ / kNvfp4Block);
   NEMO_CHECK(pairs.rows == block_scales.rows, "scales for every row");
-  const int64_t row_end = row_begin + pairs.rows;
-  for (int64_t begin = row_begin, end; begin < row_end; begin = end) {
-    end = std::min(row_end, (begin / kBlockColumns + 1) * kBlockColumns);
-    for (int64_t group = 0; group < block_scales.cols; ++group)  // by columns first: see kPackColumns
-      for (int64_t row = begin; row < end; ++row)
-        store_nvfp4_group(data_.get(), k_, row, group, pairs.row(row - row_begin) + group * kNvfp4Block / 2,
-                          block_scales.row(row - row_begin)[group]);
-  }
+  // A line of scales, then the 8 of its pairs.
+  constexpr int64_t kGroupBytes = kBlockColumns * (1 + kNvfp4Block / 2);
+  using ScaleLines = Lines<kGroupBytes>;
+  using PairLines = Lines<kBlockColumns, kBlockColumns>;
+  for_each_block(row_begin, pairs.rows, [&](int64_t block, int64_t begin, int64_t count) {
+    std::byte* data = data_.get() + block * packed_block_bytes(format_, k_);
+    store_words<uint8_t>(
+        by_place(begin, block_scales.slice_rows(begin - row_begin, count), nvfp4_scale_place),
+        block_scales.cols, ScaleLines{data});
+    store_words<uint8_t>(by_place(begin, pairs.slice_rows(begin - row_begin, count), nvfp4_place), pairs.cols,
+                         PairLines{data + kBlockColumns});
+  });
 }
 
 }  // namespace nemo::kernels

@@ -1,5 +1,8 @@
 #include "tests/bench/cases.h"
 
+#include <algorithm>
+#include <iterator>
+
 #include "kernels/ops/attention.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/logits.h"
@@ -221,6 +224,7 @@ std::vector<Case> all_cases() {
   cases.push_back(router_case(16));
   cases.push_back(logits_case(16));
   cases.push_back(draw_case(16));
+  std::ranges::move(packing_cases(), std::back_inserter(cases));
   return cases;
 }
 

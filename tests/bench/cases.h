@@ -22,7 +22,9 @@ struct Case {
 std::vector<Case> all_cases();
 /// The part of them that are matrix products.
 std::vector<Case> matmul_cases();
-/// The same by oneDNN; none where it was not found.
+/// Bytes are those of the packed matrix, which is written; rows are read from the caches.
+std::vector<Case> packing_cases();
+/// The matrix products by oneDNN; none where it was not found.
 std::vector<Case> onednn_cases();
 bool has_onednn();
 
