@@ -190,10 +190,21 @@ void HeadOffice::write_result_files(Manifest& manifest) {
   manifest.recomputed_tokens = std::max<int64_t>(0, manifest.computed_tokens - manifest.totals.needed_tokens);
 }
 
-int HeadOffice::close(double load_seconds, const Traffic& traffic) {
+WeightBytes HeadOffice::weight_bytes(const LoadFacts& load) const {
+  WeightBytes bytes{.read = load.bytes_read, .planned = {}};
+  for (size_t rank = 0; rank < bytes.read.size(); ++rank) {
+    const dist::Position at = facts_.plan.position(static_cast<int64_t>(rank));
+    const dist::StagePlan& stage = facts_.plan.stages[static_cast<size_t>(at.stage)];
+    bytes.planned.push_back(stage.weight_bytes[static_cast<size_t>(at.lane)]);
+  }
+  return bytes;
+}
+
+int HeadOffice::close(const LoadFacts& load, const Traffic& traffic) {
   const bool complete = journal_->index().num_done() >= num_requests_;
   Manifest summary = manifest(complete ? RunStatus::kComplete : RunStatus::kStopped);
-  summary.timings_s = {{"load", load_seconds}, {"run", run_seconds_}};
+  summary.timings_s = {{"load", load.seconds}, {"run", run_seconds_}};
+  summary.weight_bytes = weight_bytes(load);
   const TrafficReport sent = report_traffic(traffic, facts_.model, facts_.job, facts_.plan.layout);
   summary.communication = sent.figures;
   if (complete) write_result_files(summary);

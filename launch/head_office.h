@@ -35,6 +35,12 @@ struct RunFacts {
   Fresh fresh = Fresh::kNo;
 };
 
+/// How the weights came to the ranks; nothing of it where there was no work.
+struct LoadFacts {
+  double seconds = 0;
+  std::vector<int64_t> bytes_read;  ///< by rank
+};
+
 class HeadOffice {
  public:
   /// Opens output and input and continues or starts the journal. `facts` and `tokenizer` must outlive it.
@@ -52,7 +58,7 @@ class HeadOffice {
   void wait_for_lanes();
 
   /// Writes results and manifest, prints the last lines. Returns the exit code.
-  int close(double load_seconds, const Traffic& traffic);
+  int close(const LoadFacts& load, const Traffic& traffic);
 
   /// Makes durable what is finished, after an error elsewhere.
   void save_what_is_done() noexcept;
@@ -62,6 +68,7 @@ class HeadOffice {
   PromptSource open_input();
   Identity identity() const;
   Manifest manifest(RunStatus status) const;
+  WeightBytes weight_bytes(const LoadFacts& load) const;
   void write_result_files(Manifest& manifest);
   [[noreturn]] void throw_misfits(const Manifest& manifest) const;
   void print_summary(const Manifest& manifest, StopReason reason) const;

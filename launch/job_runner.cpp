@@ -82,6 +82,13 @@ dist::SchedulerLimits scheduler_limits(const Setup& setup) {
       .micro_batches = plan.layout.pipeline};
 }
 
+/// Everybody's value at every rank.
+std::vector<int64_t> by_rank(dist::Communicator& world, int64_t mine, const char* what) {
+  std::vector<int64_t> values(static_cast<size_t>(world.size()));
+  values[static_cast<size_t>(world.rank())] = mine;
+  return world.all_sum(values, what);
+}
+
 /// Lanes of a stage, and replicas, hold the same weights, experts aside; they may share a host.
 Readers readers_of(const dist::Layout& layout) {
   return layout.expert * layout.replicas > 1 ? Readers::kOthersToo : Readers::kThisOne;
@@ -136,7 +143,7 @@ int run_job(const CommandLine& line) {
                    *tokenizer);
   });
 
-  double load_seconds = 0;
+  LoadFacts load;
   Traffic traffic;
   const int64_t work = is_root && office->has_work() ? 1 : 0;
   if (world.all_max({&work, 1}, "rank 0 to look for work").front() > 0) {
@@ -144,12 +151,15 @@ int run_job(const CommandLine& line) {
     kernels::ThreadPool threads(static_cast<int>(setup.plan.threads));
     const kernels::Context context{threads, setup.isa, kernel_dtype(setup.job.dtype)};
     std::optional<dist::Stage> stage;
+    int64_t bytes_read = 0;
     dist::agree_on_error(world, "loading weights", [&] {
       const Checkpoint checkpoint =
           Checkpoint::open(setup.job.model_path, setup.model, readers_of(setup.plan.layout));
       stage.emplace(setup.model, setup.plan, grid, checkpoint, context);
+      bytes_read = static_cast<int64_t>(checkpoint.bytes_read());
     });
-    load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    load.bytes_read = by_rank(world, bytes_read, "the bytes every rank read");
+    load.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
     phase() = {.is_running = true, .position = grid.position, .step = 0};
     try {
@@ -164,7 +174,7 @@ int run_job(const CommandLine& line) {
 
   int exit_code = kExitDone;
   dist::agree_on_error(world, "writing results", [&] {
-    if (is_root) exit_code = office->close(load_seconds, traffic);
+    if (is_root) exit_code = office->close(load, traffic);
   });
   const int64_t code = exit_code;
   return static_cast<int>(world.all_max({&code, 1}, "rank 0's exit code").front());

@@ -65,6 +65,7 @@ std::string to_json(const Manifest& m) {
                      {"versions", object_of(m.versions)},
                      {"timings_s", object_of(m.timings_s)},
                      {"layout", layout_of(m.layout)},
+                     {"weight_bytes", {{"read", m.weight_bytes.read}, {"planned", m.weight_bytes.planned}}},
                      {"communication", object_of(m.communication)},
                      {"result_files", m.result_files}};
   // Host names and paths come from outside; they need not be UTF-8.

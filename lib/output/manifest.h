@@ -33,6 +33,13 @@ struct LayoutSummary {
   std::vector<std::string> hosts;
 };
 
+/// Bytes of weights by rank. Of a pack both are equal; a folder holds them in other layouts, without the
+/// padding of a kernel's, or in other types. Empty where nothing was left to compute.
+struct WeightBytes {
+  std::vector<int64_t> read;
+  std::vector<int64_t> planned;  ///< in memory
+};
+
 enum class RunStatus { kRunning, kStopped, kFailed, kComplete };
 
 struct Manifest {
@@ -49,6 +56,7 @@ struct Manifest {
   int64_t recomputed_tokens =
       0;  ///< of them: once complete, those that an undisturbed run would not have needed
   LayoutSummary layout;
+  WeightBytes weight_bytes;
   /// What the ranks sent each other, measured and planned: (figure, value).
   std::vector<std::pair<std::string, double>> communication;
   std::vector<std::pair<std::string, std::string>> versions;  ///< (component, version)

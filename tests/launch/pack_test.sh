@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A job's results from a pack are those from the checkpoint's folder, byte for byte, on any layout and in every format.
+# A job's results from a pack are those from the checkpoint's folder, byte for byte, on any layout and in every format;
+# every rank reads as many bytes of it as its plan says.
 set -euo pipefail
 # shellcheck source=launch/environment.sh
 source "$NEMO_SOURCE_DIR/launch/environment.sh"
@@ -20,6 +21,11 @@ compare() { # name, model folder
   job "$1-pack" "$PWD/$1.h5"
   "$NEMO_DIST" --job "$1-folder.yaml" </dev/null
   mpirun -np 4 "$NEMO_DIST" --job "$1-pack.yaml" --set parallel.pipeline=2 --set parallel.expert=2 </dev/null
+  python3 - "out-$1-pack/manifest.json" <<'PYTHON'
+import json, sys
+weights = json.load(open(sys.argv[1]))["weight_bytes"]
+assert len(weights["read"]) == 4 and min(weights["read"]) > 0 and weights["read"] == weights["planned"], weights
+PYTHON
   cmp "out-$1-folder/results.jsonl" "out-$1-pack/results.jsonl"
   cmp "out-$1-folder/results.h5" "out-$1-pack/results.h5"
 }

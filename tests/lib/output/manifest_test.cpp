@@ -25,6 +25,7 @@ Manifest full_manifest() {
   manifest.computed_tokens = 3500;
   manifest.recomputed_tokens = 500;
   manifest.layout = {4, 1, 2, 2, 8, {"n1", "n2"}};
+  manifest.weight_bytes = {{70, 80, 90, 90}, {71, 81, 91, 91}};
   manifest.communication = {{"copies_per_token", 3.5}};
   manifest.versions = {{"nemo-dist", "0.1.0"}};
   manifest.timings_s = {{"load", 1.5}, {"generate", 60.25}};
@@ -44,6 +45,7 @@ TEST(Manifest, HoldsEverything) {
     "versions": {"nemo-dist": "0.1.0"}, "timings_s": {"load": 1.5, "generate": 60.25},
     "layout": {"world_size": 4, "replicas": 1, "pipeline": 2, "expert": 2, "threads": 8,
                "hosts": ["n1", "n2"]},
+    "weight_bytes": {"read": [70, 80, 90, 90], "planned": [71, 81, 91, 91]},
     "communication": {"copies_per_token": 3.5},
     "result_files": ["results.jsonl"]})"));
 }
@@ -53,6 +55,7 @@ TEST(Manifest, EmptyListsStayLists) {
   EXPECT_TRUE(json["result_files"].is_array());
   EXPECT_TRUE(json["versions"].is_object());
   EXPECT_TRUE(json["layout"]["hosts"].is_array());
+  EXPECT_TRUE(json["weight_bytes"]["read"].is_array());
 }
 
 TEST(Manifest, IsReplacedWhole) {
