@@ -4,6 +4,7 @@
 
 #include "kernels/error.h"
 #include "launch/plan_printer.h"
+#include "lib/state/state_cache.h"
 
 namespace nemo::launch {
 namespace {
@@ -26,6 +27,19 @@ std::string change_text(double more, double now) {
   return text("%+.0f %%", 100 * (more / now - 1));
 }
 
+/// Nothing if it is the slowest stage.
+std::string limit_text(dist::Limit limit) {
+  switch (limit) {
+    case dist::Limit::kSlowestStage:
+      return "";
+    case dist::Limit::kStepsAtOnce:
+      return "too few sequences for the stages";
+    case dist::Limit::kCores:
+      return "ranks take turns on a host's cores";
+  }
+  return "";
+}
+
 /// "stage 3 of 4 is the slowest: 71 % reading weights, 20 % arithmetic".
 std::string slowest_text(const dist::PhasePrediction& phase) {
   const dist::StepTime& time = phase.slowest();
@@ -45,16 +59,23 @@ std::string slowest_text(const dist::PhasePrediction& phase) {
 }
 
 std::string step_text(const dist::PhasePrediction& phase) {
-  const double ms = 1e3 * phase.slowest().total();
-  return ms < 1000 ? text("%.0f rows a step of %.1f ms", phase.rows_per_step, ms)
-                   : text("%.0f rows a step of %.1f s", phase.rows_per_step, ms / 1e3);
+  const double ms = 1e3 * phase.interval.seconds;
+  return text("a lane's step of %.0f row%s ", phase.rows_per_step, phase.rows_per_step == 1 ? "" : "s") +
+         (ms < 1000 ? text("every %.1f ms", ms) : text("every %.1f s", ms / 1e3));
 }
 
 void print_phase(Sheet& sheet, const std::string& label, const std::string& of,
                  const dist::PhasePrediction& phase) {
-  sheet.entry(label,
-              speed_text(phase.tokens_per_s) + " tokens/s of all ranks; " + of + ", " + step_text(phase));
+  sheet.entry(label, speed_text(phase.tokens_per_s) + " tokens/s of all ranks, " + of);
+  const std::string limit = limit_text(phase.interval.limit);
+  sheet.more(step_text(phase) + (limit.empty() ? "" : ": " + limit));
   sheet.more(slowest_text(phase));
+}
+
+/// What predict() takes for granted.
+void print_assumptions(Sheet& sheet) {
+  sheet.entry("predicted", "with every sequence's place taken, experts chosen at random, all equally often,");
+  sheet.more("and hosts that do nothing else");
 }
 
 void print_next(Sheet& sheet, const Forecast& forecast) {
@@ -112,8 +133,11 @@ Json phase_json(const dist::PhasePrediction& phase) {
       parts[resource_text(static_cast<dist::Resource>(i))] = time.seconds[i];
     stages.push_back({{"step_s", time.total()}, {"parts_s", std::move(parts)}});
   }
+  const std::string limit = limit_text(phase.interval.limit);
   return {{"tokens_per_s", phase.tokens_per_s},
           {"rows_per_step", phase.rows_per_step},
+          {"step_interval_s", phase.interval.seconds},
+          {"limit", limit.empty() ? "the slowest stage" : limit},
           {"slowest_stage", phase.slowest_stage},
           {"bottleneck", resource_text(phase.slowest().largest())},
           {"stages", std::move(stages)}};
@@ -184,10 +208,15 @@ TableRow make_table_row(const ModelConfig& model, const JobConfig& job, const di
 
 void print_forecast(Sheet& sheet, const dist::Plan& plan, const Forecast& forecast) {
   const dist::Prediction& prediction = *forecast.prediction;
-  print_phase(sheet, "prompts", "of " + grouped(forecast.traffic.prompt_tokens) + " tokens",
-              prediction.prefill);
-  if (forecast.traffic.output_tokens > 0)
-    print_phase(sheet, "generation", plural(plan.max_sequences, "sequence") + " a lane", prediction.decode);
+  const dist::Traffic& traffic = forecast.traffic;
+  print_assumptions(sheet);
+  print_phase(sheet, "prompts", "prompts of " + plural(traffic.prompt_tokens, "token"), prediction.prefill);
+  if (traffic.output_tokens > 0)
+    print_phase(sheet, "generation",
+                plural(plan.max_sequences, "sequence") + " of " +
+                    grouped(traffic.prompt_tokens + traffic.output_tokens / 2) + " tokens a lane, KV in " +
+                    std::string(kv_format_name(plan.kv_format)),
+                prediction.decode);
   print_next(sheet, forecast);
   print_rates(sheet, forecast.rates);
 }
@@ -210,7 +239,7 @@ Json forecast_json(const Forecast& forecast) {
 std::string table_text(const std::vector<TableRow>& rows, const dist::Traffic& traffic,
                        const dist::Rates& rates) {
   Sheet sheet;
-  sheet.raw(text("%8s  %-16s %10s %11s %11s  %s", "ranks", "layout", "a rank", "prompts", "generation",
+  sheet.raw(text("%8s  %-16s %10s %11s %11s  %s", "ranks", "layout", "memory", "prompts", "generation",
                  "generation is held up by"));
   for (const TableRow& row : rows) {
     const std::string start = text("%8s  %-16s %10s", grouped(row.num_ranks).c_str(),
@@ -223,14 +252,19 @@ std::string table_text(const std::vector<TableRow>& rows, const dist::Traffic& t
       continue;
     }
     const dist::PhasePrediction& decode = row.prediction->decode;
-    sheet.raw(start + text(" %11s %11s  stage %zu, %s",
-                           speed_text(row.prediction->prefill.tokens_per_s).c_str(),
-                           speed_text(decode.tokens_per_s).c_str(), decode.slowest_stage,
-                           resource_text(decode.slowest().largest()).c_str()));
+    const std::string limit = limit_text(decode.interval.limit);
+    sheet.raw(start +
+              text(" %11s %11s  ", speed_text(row.prediction->prefill.tokens_per_s).c_str(),
+                   speed_text(decode.tokens_per_s).c_str()) +
+              (limit.empty()
+                   ? text("stage %zu, ", decode.slowest_stage) + resource_text(decode.slowest().largest())
+                   : limit));
   }
-  sheet.raw(text("%8s  replicas x stages x expert ranks; tokens/s of all ranks, prompts of %s tokens", "",
+  sheet.raw(text("%8s  layout: replicas x stages x expert ranks; memory: of the fullest rank;", ""));
+  sheet.raw(text("%8s  prompts (of %s tokens) and generation: tokens/s of all ranks together", "",
                  grouped(traffic.prompt_tokens).c_str()));
   sheet.blank();
+  print_assumptions(sheet);
   print_rates(sheet, rates);
   return sheet.take();
 }

@@ -91,7 +91,8 @@ double ProductCurve::at(double num_rows) const {
 Calibration assumed_calibration() {
   KernelRates core;
   core[Rate::kReadBytes] = kAssumedBytesPerS;
-  core[Rate::kAttentionDecode] = core[Rate::kAttentionPrefill] = kAssumedFlops;
+  for (const Rate rate : {Rate::kAttentionDecode, Rate::kAttentionDecodeFp8, Rate::kAttentionPrefill})
+    core[rate] = kAssumedFlops;
   core[Rate::kScanDecode] = 0.6e9;  // 8 bytes of state read and written
   core[Rate::kScanPrefill] = 4e9;   // 6 operations
   core[Rate::kElements] = 2e9;
@@ -109,14 +110,15 @@ Calibration assumed_calibration() {
 
 KernelRates rates_of_rank(const Calibration& calibration, const CoreShare& share) {
   NEMO_CHECK(!calibration.runs.empty() && share.threads >= 1 && share.cores_per_host >= 1, "calibration");
-  const double ranks = std::max(1.0, share.busy_ranks);
-  const double wanted = static_cast<double>(share.threads) * ranks;
-  const double cores = static_cast<double>(share.cores_per_host);
-  KernelRates rates = rates_of_host(calibration.runs, std::min(wanted, cores));
-  accelerate(rates, 1 / ranks);
+  const double threads = static_cast<double>(share.threads),
+               cores = static_cast<double>(share.cores_per_host);
+  const double own = std::min(threads, cores);
+  const double busy = std::min(own * std::max(1.0, share.busy_ranks), cores);
+  KernelRates rates = rates_of_host(calibration.runs, busy);
+  accelerate(rates, own / busy);
   rates.threads = share.threads;
   // A kernel is over when its last thread has had its turn.
-  if (wanted > cores) rates[Rate::kCalls] *= cores / wanted;
+  rates[Rate::kCalls] *= own / threads;
   return rates;
 }
 

@@ -16,10 +16,11 @@ namespace nemo::dist {
 
 /// What is measured besides matrix products, each as so many a second with all threads of a run.
 enum class Rate : uint8_t {
-  kReadBytes,         ///< from memory, in the best access pattern
-  kAttentionDecode,   ///< operations (4 x heads x head_dim a row and token of context) where a sequence has
-                      ///< one row
-  kAttentionPrefill,  ///< the same where a sequence has many rows
+  kReadBytes,           ///< from memory, in the best access pattern
+  kAttentionDecode,     ///< operations (4 x heads x head_dim a row and token of context) where a sequence has
+                        ///< one row
+  kAttentionDecodeFp8,  ///< the same over keys and values kept in FP8
+  kAttentionPrefill,    ///< where a sequence has many rows, however keys and values are kept
   kScanDecode,    ///< elements of Mamba state (inner x state_size) a row; convolution and gated norm included
   kScanPrefill,   ///< the same where a sequence has many rows
   kElements,      ///< elements of rows that a norm, an activation or a residual touches
@@ -75,13 +76,14 @@ Calibration assumed_calibration();
 /// How a rank shares its host.
 struct CoreShare {
   int64_t threads = 1;         ///< of the rank
-  double busy_ranks = 1;       ///< of the host, this one included, that compute at the same time
-  int64_t cores_per_host = 1;  ///< more threads than these get turns
+  double busy_ranks = 1;       ///< of the host, this one included, that have something to compute
+  int64_t cores_per_host = 1;  ///< a rank of more threads than these uses all of them, in turns
 };
 
-/// What one rank of such a host gets: the host's rates with that many threads at work, divided among its busy
-/// ranks. Between the runs of a calibration, rates are interpolated; a host of more cores than the largest
-/// run counts as so many times that machine.
+/// How fast one rank of such a host is while it has a core for each of its threads: the host's rates with all
+/// of its cores that are busy at work, divided among them. What ranks wait for each other where there are
+/// fewer cores is not in it (cost_model.h). Between the runs of a calibration, rates are interpolated; a host
+/// of more cores than the largest run counts as so many times that machine.
 KernelRates rates_of_rank(const Calibration& calibration, const CoreShare& share);
 
 }  // namespace nemo::dist

@@ -31,6 +31,7 @@ struct RateKey {
 constexpr std::array<RateKey, kNumRates> kRateKeys = {{
     {"read_gb_per_s", 1e9},
     {"attention_decode_gflops", 1e9},
+    {"attention_decode_fp8_gflops", 1e9},
     {"attention_prefill_gflops", 1e9},
     {"scan_decode_gelements_per_s", 1e9},
     {"scan_prefill_gelements_per_s", 1e9},

@@ -1,6 +1,7 @@
 #include "dist/plan/cost_model.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "lib/weights/tensor_names.h"
 
@@ -107,6 +108,16 @@ std::vector<LayerWork> model_work(const ModelConfig& model, kernels::DType dtype
   return result;
 }
 
+double busiest_lane(double rows, double top_k, double num_experts, int64_t num_lanes) {
+  if (num_lanes == 1) return 1;
+  double logarithm = 0;
+  for (int64_t i = 2; i <= num_lanes; ++i) logarithm += 1 / static_cast<double>(i);
+  const double lanes = static_cast<double>(num_lanes);
+  const double variance =  // of a lane's share
+      (lanes - 1) / (rows * top_k) * (num_experts - top_k) / (num_experts - 1);
+  return std::min(lanes, 1 + std::sqrt(2 * logarithm * variance));
+}
+
 StepTime& StepTime::operator+=(const StepTime& other) {
   for (size_t i = 0; i < kNumResources; ++i) seconds[i] += other.seconds[i];
   return *this;
@@ -116,6 +127,12 @@ double StepTime::total() const {
   double sum = 0;
   for (const double part : seconds) sum += part;
   return sum;
+}
+
+double StepTime::computing() const {
+  StepTime rest = *this;
+  rest[Resource::kExchange] = rest[Resource::kTransfer] = 0;
+  return rest.total();
 }
 
 Resource StepTime::largest() const {
@@ -129,6 +146,9 @@ CostModel::CostModel(const std::vector<LayerWork>& work, const MemoryModel& memo
       memory_(memory),
       wire_(wire),
       layout_(layout),
+      ranks_per_host_(machine.ranks_per_host),
+      cores_of_host_(static_cast<double>(machine.cores_per_host())),
+      cores_of_rank_(std::min(static_cast<double>(threads), cores_of_host_)),
       host_(rates.host.host_message),
       network_(rates.network),
       neighbours_(neighbourhood(layout, machine.ranks_per_host)) {
@@ -160,7 +180,8 @@ void CostModel::add_experts(const LayerBytes& bytes, const LayerWork& work, doub
   const double here = static_cast<double>(largest.end - largest.begin);
   const double all_rows = rows * static_cast<double>(layout_.expert);
   // An expert's weights are read once if any row chose it.
-  const double chance = work.top_k / work.num_experts;
+  const double share = busiest_lane(all_rows, work.top_k, work.num_experts, layout_.expert);
+  const double chance = std::min(1.0, share * work.top_k / work.num_experts);
   const double untouched = power(1 - chance, std::max<int64_t>(1, static_cast<int64_t>(all_rows)));
   const double touched = here * (1 - untouched);
   const double pairs = all_rows * chance * here;
@@ -175,7 +196,9 @@ void CostModel::add_sequences(const LayerBytes& bytes, const LayerWork& work, co
   const Resource resource = is_decode ? Resource::kSequences : Resource::kArithmetic;
   const Rate scan = is_decode ? Rate::kScanDecode : Rate::kScanPrefill;
   time[resource] += workload.rows() * work.state_elements / rates_[scan];
-  const Rate attention = is_decode ? Rate::kAttentionDecode : Rate::kAttentionPrefill;
+  const Rate attention = !is_decode                                       ? Rate::kAttentionPrefill
+                         : memory_.kv_format() == kernels::KvFormat::kFp8 ? Rate::kAttentionDecodeFp8
+                                                                          : Rate::kAttentionDecode;
   const double computed = workload.rows() * workload.mean_context * work.context_flops / rates_[attention];
   const double read = workload.sequences_per_step * workload.mean_context *
                       static_cast<double>(bytes.kv_per_token) / rates_[Rate::kReadBytes];
@@ -241,6 +264,36 @@ std::vector<StepTime> CostModel::layer_times(const Workload& workload) const {
   return result;
 }
 
+/// What the busiest host takes until each of its ranks has computed a step, all cores at work; ranks fill the
+/// hosts in order. 0 where every rank has its own cores.
+double CostModel::turns_seconds(const std::vector<StepTime>& stages) const {
+  const int64_t num_ranks = layout_.num_ranks();
+  const double wanted = cores_of_rank_ * static_cast<double>(std::min(ranks_per_host_, num_ranks));
+  if (wanted <= cores_of_host_) return 0;
+  double longest = 0;
+  for (int64_t first = 0; first < num_ranks; first += ranks_per_host_) {
+    double sum = 0;
+    for (int64_t rank = first; rank < std::min(first + ranks_per_host_, num_ranks); ++rank)
+      sum += stages[static_cast<size_t>(rank / layout_.expert % layout_.pipeline)].computing();
+    longest = std::max(longest, sum);
+  }
+  return longest * cores_of_rank_ / cores_of_host_;
+}
+
+StepInterval CostModel::step_interval(const std::vector<StepTime>& stages, double num_in_flight) const {
+  double sum = 0, slowest = 0;
+  for (const StepTime& stage : stages) {
+    sum += stage.total();
+    slowest = std::max(slowest, stage.total());
+  }
+  const bool too_few = num_in_flight < static_cast<double>(stages.size());
+  StepInterval longest{.seconds = slowest, .limit = Limit::kSlowestStage};
+  for (const StepInterval& other : {StepInterval{too_few ? sum / num_in_flight : 0, Limit::kStepsAtOnce},
+                                    StepInterval{turns_seconds(stages), Limit::kCores}})
+    if (other.seconds > longest.seconds) longest = other;
+  return longest;
+}
+
 StageCosts::StageCosts(const CostModel& costs, const Workload& workload)
     : layers_(costs.layer_times(workload)), boundary_(costs.boundary_time(workload)) {
   embedding_ = layers_.back();
@@ -265,15 +318,6 @@ StepTime StageCosts::time(LayerRange stage) const {
   if (stage.begin == 0) sum += embedding_;
   if (static_cast<size_t>(stage.end) == layers_.size()) sum += head_;
   return sum;
-}
-
-double steps_per_second(const std::vector<double>& stage_seconds, double num_in_flight) {
-  double sum = 0, slowest = 0;
-  for (const double seconds : stage_seconds) {
-    sum += seconds;
-    slowest = std::max(slowest, seconds);
-  }
-  return std::min(num_in_flight / sum, 1 / slowest);
 }
 
 }  // namespace nemo::dist

@@ -4,7 +4,12 @@
 // are chosen by assumed ones, everywhere and always: a job's layout must not depend on a file of the host it
 // starts on.
 //
-// Only +, -, *, / are used, so that every rank computes the same bits and so chooses the same layout.
+// A rank's step is timed as if it had a core for each of its threads. Where a host has fewer, ranks compute
+// in turns, and a rank that waits for another leaves its core to a third: what its cores can do bounds how
+// often all of them take a step (CostModel::step_interval), not how long one rank's step takes.
+//
+// Only +, -, *, / and square roots, which IEEE 754 rounds correctly too, are used, so that every rank
+// computes the same bits and so chooses the same layout.
 #pragma once
 
 #include <array>
@@ -66,6 +71,16 @@ struct LayerWork {
 /// By layer; one more for the head. `dtype`: of matrices that are not quantized.
 std::vector<LayerWork> model_work(const ModelConfig& model, kernels::DType dtype);
 
+/// How many routed rows the busiest of a layer's lanes gets, divided by the mean over the lanes, where every
+/// row of `rows` chooses `top_k` different experts at random; lanes hold equally many. All lanes wait for it.
+///
+/// A lane's number of routed rows is a sum of hypergeometric ones, of variance v = rows * top_k * p * (1 - p)
+/// * (num_experts - top_k) / (num_experts - 1), p = 1 / num_lanes, and the expected maximum of so many is at
+/// most sqrt(2 v ln(num_lanes)) above the mean (Boucheron, Lugosi, Massart: Concentration Inequalities,
+/// theorem 2.5). The logarithm is 1/2 + 1/3 + ... + 1/num_lanes here, which is less: the bound is not tight,
+/// and this comes closer to what normal numbers of a fixed sum do, by 16 to 25 % for 2 to 64 lanes.
+double busiest_lane(double rows, double top_k, double num_experts, int64_t num_lanes);
+
 /// What a step's time goes into.
 enum class Resource : uint8_t {
   kWeights,     ///< reading weights from memory
@@ -84,12 +99,27 @@ struct StepTime {
   double operator[](Resource resource) const { return seconds[static_cast<size_t>(resource)]; }
   StepTime& operator+=(const StepTime& other);
   double total() const;
+  /// Without what messages take: for so long a rank needs its cores.
+  double computing() const;
   Resource largest() const;
+};
+
+/// Why a lane takes no more steps a second.
+enum class Limit : uint8_t {
+  kSlowestStage,  ///< a stage does one step at a time
+  kStepsAtOnce,   ///< each passes every stage, and there are too few of them to keep all stages busy
+  kCores,         ///< ranks of a host compute in turns
+};
+
+/// Between a lane's steps.
+struct StepInterval {
+  double seconds = 0;
+  Limit limit = Limit::kSlowestStage;
 };
 
 class CostModel {
  public:
-  /// Borrows `work` and `memory`. `busy_stages` of the layout compute at the same time.
+  /// Borrows `work` and `memory`. `busy_stages` of the layout have a step at the same time.
   CostModel(const std::vector<LayerWork>& work, const MemoryModel& memory, const WireBytes& wire,
             const Layout& layout, const Machine& machine, int64_t threads, double busy_stages,
             const Rates& rates);
@@ -100,6 +130,9 @@ class CostModel {
   /// What a step spends on the transfers of a stage to its neighbours.
   StepTime boundary_time(const Workload& workload) const;
 
+  /// With so many steps of a lane under way, from what a step takes on each stage.
+  StepInterval step_interval(const std::vector<StepTime>& stages, double num_in_flight) const;
+
  private:
   StepTime layer_time(const LayerBytes& bytes, const LayerWork& work, const Workload& workload) const;
   void add_products(const WeightsByFormat& weights, double copies, double rows,
@@ -109,11 +142,14 @@ class CostModel {
                      StepTime& time) const;
   StepTime head_time(const Workload& workload) const;
   double exchange_seconds(double rows) const;
+  double turns_seconds(const std::vector<StepTime>& stages) const;
 
   const std::vector<LayerWork>& work_;
   const MemoryModel& memory_;
   WireBytes wire_;
   Layout layout_;
+  int64_t ranks_per_host_;
+  double cores_of_host_, cores_of_rank_;
   KernelRates rates_;
   MessageCost host_;
   MessageCost network_;  ///< a rank's share
@@ -132,9 +168,5 @@ class StageCosts {
   std::vector<double> before_;  ///< sums over layers [0, i)
   StepTime head_, embedding_, boundary_;
 };
-
-/// Steps a second of a lane with that many of them under way: each passes every stage, and a stage does one
-/// at a time.
-double steps_per_second(const std::vector<double>& stage_seconds, double num_in_flight);
 
 }  // namespace nemo::dist

@@ -104,16 +104,17 @@ class LayoutEvaluator {
     const int64_t num_sequences = candidate.sizes.max_sequences;
     const Workload step = workload(num_sequences);
     const StageCosts costs(costs_, step);
+    std::vector<StepTime> times;
     for (const LayerRange& stage : candidate.stages) {
-      candidate.stage_seconds.push_back(costs.seconds(stage));
+      times.push_back(costs.time(stage));
+      candidate.stage_seconds.push_back(times.back().total());
       candidate.peak_bytes = std::max(candidate.peak_bytes, memory_.rank_bytes(stage, candidate.sizes));
     }
     candidate.rows_per_step = step.rows();
     candidate.tokens_per_s =
-        num_sequences == 0
-            ? 0
-            : static_cast<double>(layout_.replicas * layout_.expert) * step.rows() *
-                  steps_per_second(candidate.stage_seconds, static_cast<double>(num_sequences));
+        num_sequences == 0 ? 0
+                           : static_cast<double>(layout_.replicas * layout_.expert) * step.rows() /
+                                 costs_.step_interval(times, static_cast<double>(num_sequences)).seconds;
   }
 
   const ModelConfig& model_;

@@ -62,6 +62,7 @@ class MemoryModel {
   MemoryModel(const ModelConfig& model, kernels::DType dtype, int64_t num_lanes)
       : MemoryModel(model, dtype, kernels::kv_format(dtype), num_lanes) {}
 
+  kernels::KvFormat kv_format() const { return kv_format_; }
   int64_t num_layers() const { return static_cast<int64_t>(layers_.size()); }
   const LayerBytes& layer(int64_t layer) const { return layers_[static_cast<size_t>(layer)]; }
   int64_t embedding_bytes() const { return embedding_bytes_; }

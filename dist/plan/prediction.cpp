@@ -41,15 +41,12 @@ class Predictor {
                           static_cast<double>(num_in_flight), rates_);
     const StageCosts costs(model, workload);
     PhasePrediction phase{.rows_per_step = workload.rows()};
-    std::vector<double> seconds;
-    for (const StagePlan& stage : plan_.stages) {
-      phase.stage_times.push_back(costs.time(stage.layers));
-      seconds.push_back(phase.stage_times.back().total());
-    }
-    phase.slowest_stage =
-        static_cast<size_t>(std::max_element(seconds.begin(), seconds.end()) - seconds.begin());
-    phase.tokens_per_s = static_cast<double>(plan_.layout.replicas * plan_.layout.expert) * workload.rows() *
-                         steps_per_second(seconds, static_cast<double>(num_in_flight));
+    for (const StagePlan& stage : plan_.stages) phase.stage_times.push_back(costs.time(stage.layers));
+    const auto slowest = std::ranges::max_element(phase.stage_times, {}, &StepTime::total);
+    phase.slowest_stage = static_cast<size_t>(slowest - phase.stage_times.begin());
+    phase.interval = model.step_interval(phase.stage_times, static_cast<double>(num_in_flight));
+    phase.tokens_per_s = static_cast<double>(plan_.layout.replicas * plan_.layout.expert) * workload.rows() /
+                         phase.interval.seconds;
     return phase;
   }
 

@@ -23,6 +23,7 @@ Traffic typical_traffic(const JobConfig& job, const ModelConfig& model, std::opt
 struct PhasePrediction {
   double tokens_per_s = 0;            ///< of all ranks
   double rows_per_step = 0;           ///< of one lane
+  StepInterval interval;              ///< between the steps of a lane
   std::vector<StepTime> stage_times;  ///< of one step
   size_t slowest_stage = 0;
 
@@ -33,7 +34,7 @@ struct Prediction {
   PhasePrediction prefill, decode;
 };
 
-/// Every slot taken, nothing preempted, experts chosen evenly. `plan` must fit.
+/// Every slot taken, nothing preempted, each row's experts chosen at random. `plan` must fit.
 Prediction predict(const ModelConfig& model, const JobConfig& job, const Plan& plan, const Machine& machine,
                    const Traffic& traffic, const Rates& rates);
 

@@ -99,12 +99,11 @@ std::vector<kernels::Segment> segments_of(int64_t sequences, int64_t rows_each, 
 }
 
 /// Operations a second.
-double measure_attention(const Context& context, int64_t sequences, int64_t rows_each,
-                         int64_t context_tokens) {
+double measure_attention(const Context& context, int64_t sequences, int64_t rows_each, int64_t context_tokens,
+                         kernels::KvFormat format) {
   constexpr int64_t kHeads = 32, kKvHeads = 2, kHeadDim = 128;
   const int64_t rows = sequences * rows_each;
   const int64_t pages_each = context_tokens / kernels::kKvPageTokens;
-  const kernels::KvFormat format = kernels::kv_format(context.dtype);
   const int64_t page_bytes = kernels::KvPages::page_bytes(format, kKvHeads, kHeadDim);
   std::vector<std::byte> keys(static_cast<size_t>(sequences * pages_each * page_bytes / 2)), values(keys);
   std::vector<std::vector<int32_t>> tables(static_cast<size_t>(sequences));
@@ -213,8 +212,10 @@ dist::KernelRates measure_kernels(int num_threads) {
   const Context context{threads, kernels::detect_isa(), kernels::DType::kBFloat16};
   dist::KernelRates run{.threads = num_threads, .products = {}, .experts = {}};
   run[Rate::kReadBytes] = measure_ceilings(threads, context.isa).read_bytes_per_s;
-  run[Rate::kAttentionDecode] = measure_attention(context, 32, 1, 2048);
-  run[Rate::kAttentionPrefill] = measure_attention(context, 1, 256, 1024);
+  const kernels::KvFormat kept = kernels::kv_format(context.dtype);
+  run[Rate::kAttentionDecode] = measure_attention(context, 32, 1, 2048, kept);
+  run[Rate::kAttentionDecodeFp8] = measure_attention(context, 32, 1, 2048, kernels::KvFormat::kFp8);
+  run[Rate::kAttentionPrefill] = measure_attention(context, 1, 256, 1024, kept);
   run[Rate::kScanDecode] = measure_scan(context, 32, 1);
   run[Rate::kScanPrefill] = measure_scan(context, 2, 256);
   run[Rate::kElements] = measure_elements(context);

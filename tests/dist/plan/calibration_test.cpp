@@ -48,11 +48,14 @@ TEST(RatesOfRank, RanksOfAHostShareWhatItsThreadsGetTogether) {
   EXPECT_DOUBLE_EQ(read({.threads = 4, .busy_ranks = 1, .cores_per_host = 4}), 4e9);
   EXPECT_DOUBLE_EQ(read({.threads = 3, .busy_ranks = 1, .cores_per_host = 4}), 3e9);  // between two runs
   EXPECT_DOUBLE_EQ(read({.threads = 2, .busy_ranks = 2, .cores_per_host = 4}), 2e9);
-  EXPECT_DOUBLE_EQ(read({.threads = 1, .busy_ranks = 8, .cores_per_host = 4}), 0.5e9);  // in turns
+  EXPECT_DOUBLE_EQ(read({.threads = 1, .busy_ranks = 8, .cores_per_host = 4}), 1e9);  // while it has a core
+  EXPECT_DOUBLE_EQ(read({.threads = 8, .busy_ranks = 1, .cores_per_host = 4}), 4e9);  // there are no more
   EXPECT_DOUBLE_EQ(read({.threads = 8, .busy_ranks = 1, .cores_per_host = 8}), 8e9);  // a host twice as large
   const KernelRates half = rates_of_rank(calibration, {.threads = 2, .busy_ranks = 2, .cores_per_host = 4});
   EXPECT_DOUBLE_EQ(half.products[1].at(8), 2 * calibration.runs[2].products[1].at(8));
   EXPECT_DOUBLE_EQ(half[Rate::kCalls], calibration.runs[2][Rate::kCalls]);  // starts take what they take
+  const KernelRates turns = rates_of_rank(calibration, {.threads = 8, .busy_ranks = 1, .cores_per_host = 4});
+  EXPECT_DOUBLE_EQ(turns[Rate::kCalls], calibration.runs[2][Rate::kCalls] / 2);  // the last thread waits
 }
 
 TEST(CalibrationFile, ComesBackAsItWasWritten) {

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
 #include "tests/dist/plan/plan_fixtures.h"
 
 namespace nemo::dist {
@@ -118,6 +122,118 @@ TEST(Prediction, RanksThatShareCoresShareTheirSpeed) {
   const double ratio = predict_job(model, job, own, rates).prefill.tokens_per_s /
                        predict_job(model, job, shared, rates).prefill.tokens_per_s;
   EXPECT_NEAR(ratio, 2, 0.01);
+}
+
+/// Cores of `machine` shared by all its ranks, on one host.
+Machine crowded(int64_t num_ranks, int64_t cores) {
+  return {.num_ranks = num_ranks,
+          .ranks_per_host = num_ranks,
+          .memory_per_rank = 100 * kGiB,
+          .cores_per_rank = 1,
+          .oversubscribed_cores = cores};
+}
+
+TEST(Prediction, AStageThatWaitsLeavesItsCoreToAnother) {
+  const ModelConfig model = published_model("nano-9b-v2");
+  const Rates rates = with_free_network();
+  const auto predicted = [&](const Machine& machine) {
+    return predict_job(model, fixed_job(1, machine.num_ranks, 1), machine, rates).prefill;
+  };
+  // Eight stages in turns on one core: a step takes all that all of them compute, however they divide it.
+  const PhasePrediction turns = predicted(crowded(8, 1));
+  double all_work = 0;
+  for (const StepTime& stage : turns.stage_times) all_work += stage.computing();
+  EXPECT_EQ(turns.interval.limit, Limit::kCores);
+  EXPECT_DOUBLE_EQ(turns.interval.seconds, all_work);
+  // Two cores share the same work; a core for every stage: the slowest one's own time.
+  EXPECT_NEAR(predicted(crowded(8, 2)).interval.seconds, all_work / 2, all_work * 1e-9);
+  const PhasePrediction free = predicted(crowded(8, 8));
+  EXPECT_EQ(free.interval.limit, Limit::kSlowestStage);
+  EXPECT_EQ(free.interval.seconds, free.slowest().total());
+  // One core less holds up nobody, as long as the slowest stage is busy longer than the others together need.
+  const PhasePrediction slow = predicted(crowded(8, 7));
+  EXPECT_DOUBLE_EQ(slow.interval.seconds, std::max(slow.slowest().total(), all_work / 7));
+}
+
+TEST(Prediction, ManyRanksOnAHostAreNoSlowerThanOneOfAllItsCores) {
+  // The same two cores, with and without a pipeline: the work is the same, and a pipeline only divides it.
+  const ModelConfig model = published_model("nano-9b-v2");
+  const Rates rates = with_free_network();
+  JobConfig job = fixed_job(2, 1, 1);
+  const double replicas = predict_job(model, job, crowded(2, 2), rates).prefill.tokens_per_s;
+  job = fixed_job(2, 4, 1);
+  const double turns = predict_job(model, job, crowded(8, 2), rates).prefill.tokens_per_s;
+  EXPECT_NEAR(turns / replicas, 1, 0.01);
+}
+
+TEST(Prediction, FewSequencesLeaveStagesWithoutWork) {
+  const ModelConfig model = published_model("nano-9b-v2");
+  JobConfig job = fixed_job(1, 4, 1);
+  job.engine.max_sequences = 1;
+  const PhasePrediction lonely =
+      predict_job(model, job, machine_of(4, 100 * kGiB), with_free_network()).decode;
+  double sum = 0;
+  for (const StepTime& stage : lonely.stage_times) sum += stage.total();
+  EXPECT_EQ(lonely.interval.limit, Limit::kStepsAtOnce);
+  EXPECT_DOUBLE_EQ(lonely.tokens_per_s, 1 / sum);
+}
+
+TEST(Prediction, Fp8KeysHaveTheirOwnRate) {
+  const ModelConfig model = published_model("nano-9b-v2");
+  const Machine machine = machine_of(1, 100 * kGiB);
+  const auto seconds_of = [&](KvCacheType kept, Rate rate) {
+    Rates rates = reading_only(kInfinitelyFast);
+    rates.host.runs.front()[rate] = 1e9;
+    JobConfig job = fixed_job(1, 1, 1);
+    job.engine.kv_cache_dtype = kept;
+    return predict_job(model, job, machine, rates).decode.slowest()[Resource::kSequences];
+  };
+  // Of each of 32 sequences, a row sees 1024 + 256 / 2 tokens in 4 attention layers of 40 heads of 128; a
+  // token takes 4 operations a head and dimension. The machine has 4 cores of 1e9 operations a second.
+  const double operations = 32.0 * (1024 + 128) * 4 * 40 * 128 * 4;
+  EXPECT_NEAR(seconds_of(KvCacheType::kFp8, Rate::kAttentionDecodeFp8), operations / 4e9, 1e-6);
+  EXPECT_NEAR(seconds_of(KvCacheType::kAuto, Rate::kAttentionDecode), operations / 4e9, 1e-6);
+  EXPECT_LT(seconds_of(KvCacheType::kFp8, Rate::kAttentionDecode), 1e-6);
+  EXPECT_LT(seconds_of(KvCacheType::kAuto, Rate::kAttentionDecodeFp8), 1e-6);
+}
+
+TEST(BusiestLane, HasMoreThanTheMeanWhereFewRowsAreRouted) {
+  EXPECT_EQ(busiest_lane(16, 6, 128, 1), 1);  // who has all the experts gets all the rows
+  // Two lanes, 24 rows that choose 1 of 4 experts: variance of a share 1 / 24, logarithm 1/2, 2 * 1/2 / 24.
+  EXPECT_DOUBLE_EQ(busiest_lane(24, 1, 4, 2), 1 + std::sqrt(1.0 / 24));
+  EXPECT_EQ(busiest_lane(0.001, 1, 128, 64), 64);  // no more than all of them
+  EXPECT_EQ(busiest_lane(16, 8, 8, 4), 1);         // every row goes to every expert
+  for (int64_t lanes = 2; lanes <= 128; lanes *= 2) {
+    EXPECT_GT(busiest_lane(64, 6, 128, lanes), busiest_lane(64, 6, 128, lanes / 2)) << lanes;
+    EXPECT_GT(busiest_lane(64, 6, 128, lanes), busiest_lane(65, 6, 128, lanes)) << lanes;
+    EXPECT_NEAR(busiest_lane(1e12, 6, 128, lanes), 1, 1e-4) << lanes;
+    EXPECT_LE(busiest_lane(1, 1, 128, lanes), static_cast<double>(lanes));
+  }
+}
+
+TEST(BusiestLane, IsWhatRandomRoutingGives) {
+  // Rows choose 6 of 128 experts, 16 times: the mean over 1000 layers of the busiest lane's share.
+  constexpr int64_t kRows = 16, kTopK = 6, kNumExperts = 128;
+  std::mt19937 random(7);
+  std::vector<int64_t> experts(kNumExperts);
+  std::iota(experts.begin(), experts.end(), 0);
+  for (const int64_t lanes : {2, 8, 32}) {
+    double sum = 0;
+    for (int layer = 0; layer < 1000; ++layer) {
+      std::vector<int64_t> routed(static_cast<size_t>(lanes));
+      for (int64_t row = 0; row < kRows; ++row)
+        for (int64_t k = 0; k < kTopK; ++k) {
+          const auto other = std::uniform_int_distribution<int64_t>(k, kNumExperts - 1)(random);
+          std::swap(experts[static_cast<size_t>(k)], experts[static_cast<size_t>(other)]);
+          ++routed[static_cast<size_t>(experts[static_cast<size_t>(k)] * lanes / kNumExperts)];
+        }
+      sum += static_cast<double>(*std::ranges::max_element(routed));
+    }
+    const double share = sum / 1000 / static_cast<double>(kRows * kTopK) * static_cast<double>(lanes);
+    const double predicted = busiest_lane(kRows, kTopK, kNumExperts, lanes);
+    EXPECT_GT(predicted - 1, 1.0 * (share - 1)) << lanes;
+    EXPECT_LT(predicted - 1, 1.3 * (share - 1)) << lanes;
+  }
 }
 
 TEST(Prediction, PartsOfAStepAddUp) {
