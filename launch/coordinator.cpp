@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "dist/schedule/scheduler.h"
 #include "lib/request/serialize.h"
@@ -83,7 +84,9 @@ void Coordinator::hand_out() {
       recorder_.submit(*record);
       continue;
     }
-    send(std::move(std::get<Request>(*prompt)), *lane);
+    Request& request = std::get<Request>(*prompt);
+    Lane& taker = lane_for(request, *lane);
+    send(std::move(request), taker);
   }
   if (!told_exhausted_ && reader_.is_finished()) {
     tell_all(ToLane::kExhausted);
@@ -96,7 +99,18 @@ void Coordinator::send(Request request, Lane& lane) {
     request.prior_outputs = recorder_.prior_outputs(request.index, request.sampling.n);
   world_.post(lane.head, Tag::kToLane, dist::lane_message(ToLane::kRequest, to_bytes(request)));
   --lane.credit;
-  ++next_lane_;
+  if (&lane == &lanes_[next_lane_]) ++next_lane_;
+}
+
+// Choices for a context come one after the other. A lane that has them all computes their context once.
+Coordinator::Lane& Coordinator::lane_for(const Request& request, Lane& next) {
+  const bool can_share = request.task == Task::kScore &&
+                         static_cast<int64_t>(request.prompt_ids.size()) > dist::kLeastSharedRows;
+  Lane* const last = std::exchange(last_lane_, &next);
+  if (can_share && last != nullptr && last->credit > 0 && request.prompt_ids == last_context_)
+    last_lane_ = last;
+  last_context_ = can_share ? request.prompt_ids : std::vector<int32_t>{};
+  return *last_lane_;
 }
 
 Coordinator::Lane* Coordinator::next_lane_with_credit() {

@@ -51,6 +51,7 @@ class Coordinator {
   void hand_out();
   void send(Request request, Lane& lane);
   Lane* next_lane_with_credit();
+  Lane& lane_for(const Request& request, Lane& next);
   void tell_all(dist::ToLane message);
   void check_silence() const;
   void report_tokens();
@@ -63,6 +64,8 @@ class Coordinator {
   Progress& progress_;
   Misfits misfits_;
   size_t next_lane_ = 0;
+  std::vector<int32_t> last_context_;  ///< of the request sent last, if it was one to score
+  Lane* last_lane_ = nullptr;          ///< to which it was sent
   bool told_exhausted_ = false;
   bool told_stop_ = false;
 };

@@ -119,10 +119,6 @@ int64_t RequestProgress::num_first_rows(int64_t index) const {
   return size_of(request_.prompt_ids) + size_of(request_.prior_outputs[static_cast<size_t>(index)].token_ids);
 }
 
-int64_t RequestProgress::num_shared_rows() const {
-  return request_.task == Task::kGenerate && num_sequences_ > 1 ? size_of(request_.prompt_ids) - 1 : 0;
-}
-
 int32_t RequestProgress::token(int64_t i) const {
   const int64_t num_prompt = size_of(request_.prompt_ids);
   return i < num_prompt ? request_.prompt_ids[static_cast<size_t>(i)]

@@ -36,9 +36,6 @@ class RequestProgress {
   std::vector<SampledToken> prior_tokens(int64_t index) const;
   /// Rows with which sequence `index` starts.
   int64_t num_first_rows(int64_t index) const;
-  /// Rows alike in all its sequences: of several samples the prompt's but for the last, from which each
-  /// draws.
-  int64_t num_shared_rows() const;
   const ScoreWindow& window(int64_t index) const { return windows_[static_cast<size_t>(index)]; }
 
   /// Context and continuation, or prompt, as one array.

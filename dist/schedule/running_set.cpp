@@ -8,6 +8,12 @@
 #include "kernels/ops/attention.h"
 
 namespace nemo::dist {
+namespace {
+
+/// Sequences that are compared with a new one: a bound on that work, whatever comes.
+constexpr int64_t kMostSources = 64;
+
+}  // namespace
 
 RunningSet::RunningSet(const SchedulerLimits& limits)
     : limits_(limits),
@@ -33,8 +39,7 @@ Sequence& RunningSet::start(std::unique_ptr<Sequence> sequence) {
   Sequence& started = *sequence;
   started.placement.slot = free_slots_.take();
   NEMO_CHECK(give_pages(started, started.num_rows()), "a sequence was started without room");
-  if ((started.placement.fork_source = find_fork_source(started)) != nullptr)
-    ++started.placement.fork_source->placement.num_forks_due;
+  find_fork_source(started);
   prompts_.emplace(started.age(), &started);
   landed_.emplace(started.age(), &started);
   by_slot_[static_cast<size_t>(started.placement.slot)] = std::move(sequence);
@@ -42,29 +47,37 @@ Sequence& RunningSet::start(std::unique_ptr<Sequence> sequence) {
   return started;
 }
 
-// Only an older one: the youngest is preempted first, so the source outlasts who waits for it.
-Sequence* RunningSet::find_fork_source(const Sequence& sequence) const {
-  const int64_t num_shared = sequence.progress().num_shared_rows();
-  if (num_shared == 0) return nullptr;
-  for (const auto& [age, other] : prompts_) {
-    if (age >= sequence.age()) break;
-    if (&other->progress() == &sequence.progress() && other->placement.fork_source == nullptr &&
-        other->num_composed() <= num_shared)
-      return other;
+// Only an older one: the youngest is preempted first, so a source outlasts who waits for it. The youngest of
+// them are asked, as what begins alike mostly comes together.
+void RunningSet::find_fork_source(Sequence& sequence) const {
+  Placement& placement = sequence.placement;
+  int64_t num_asked = 0, most_rows = kLeastSharedRows - 1;
+  for (auto place = prompts_.lower_bound(sequence.age()); place != prompts_.begin();) {
+    if (++num_asked > kMostSources) break;
+    Sequence* source = (--place)->second;
+    const int64_t rows = sequence.num_shared_rows(*source);
+    // One that begins as a copy itself, with these rows or more, never stands there; its own source does.
+    while (source->placement.fork_source != nullptr && source->placement.fork_rows >= rows)
+      source = source->placement.fork_source;
+    // One that already stands there waits for no more than came in time, or it might wait forever.
+    if (rows <= most_rows || source->num_composed() >= rows) continue;
+    most_rows = placement.fork_rows = rows;
+    placement.fork_source = source;
   }
-  return nullptr;
+  if (placement.fork_source != nullptr)
+    placement.fork_source->placement.forks_due.insert(placement.fork_rows);
 }
 
-/// Rows of a prompt that may be composed in this step, if there is room. A fork is of a state that an earlier
+/// Rows of a prompt that may be composed in this step, if there is room. A copy is of a state that an earlier
 /// step has made.
 int64_t RunningSet::num_rows_now(const Sequence& sequence, int64_t step) const {
-  const int64_t num_shared = sequence.progress().num_shared_rows();
-  if (const Sequence* source = sequence.placement.fork_source) {
-    const bool is_made = source->num_composed() == num_shared && source->placement.last_step < step;
-    return is_made ? sequence.num_rows() - num_shared : 0;
+  const Placement& placement = sequence.placement;
+  int64_t begin = sequence.num_composed();
+  if (const Sequence* source = placement.fork_source) {
+    begin = placement.fork_rows;
+    if (source->num_composed() != begin || source->placement.last_step >= step) return 0;
   }
-  return sequence.placement.num_forks_due > 0 ? num_shared - sequence.num_composed()
-                                              : sequence.num_remaining();
+  return (placement.forks_due.empty() ? sequence.num_rows() : *placement.forks_due.begin()) - begin;
 }
 
 Sequence* RunningSet::resume_oldest() {
@@ -111,7 +124,7 @@ void RunningSet::compose_prompt(Sequence& sequence, StepDraft& draft) {
 void RunningSet::compose(Sequence& sequence, int64_t rows, StepDraft& draft) {
   Placement& placement = sequence.placement;
   const Sequence* source = placement.fork_source;
-  if (source != nullptr) sequence.skip_shared_rows();
+  if (source != nullptr) sequence.skip_rows(placement.fork_rows);
   StepSegment segment = sequence.next_segment(rows);
   segment.slot = placement.slot;
   if (source != nullptr) segment.fork_of = source->placement.slot;
@@ -161,7 +174,9 @@ void RunningSet::clear() {
 
 void RunningSet::end_wait_for_fork(Sequence& sequence) {
   Sequence* const source = std::exchange(sequence.placement.fork_source, nullptr);
-  if (source != nullptr) --source->placement.num_forks_due;
+  if (source == nullptr) return;
+  std::multiset<int64_t>& forks = source->placement.forks_due;
+  forks.erase(forks.find(sequence.placement.fork_rows));
 }
 
 // The pages of a row at position `num_rows` - 1 and all before it.
@@ -179,9 +194,9 @@ bool RunningSet::preempt_younger_than(const Sequence& sequence) {
   if (landed_.empty() || landed_.rbegin()->first <= sequence.age()) return false;
   Sequence& youngest = *landed_.rbegin()->second;
   std::unique_ptr<Sequence> owner = release(youngest);
+  if (owner->num_composed() > 0) ++num_preemptions_;  // else no work was lost
   owner->restart();
   preempted_.emplace(owner->age(), std::move(owner));
-  ++num_preemptions_;
   return true;
 }
 
@@ -190,7 +205,7 @@ std::unique_ptr<Sequence> RunningSet::release(Sequence& sequence) {
   std::unique_ptr<Sequence> owner = std::move(by_slot_[static_cast<size_t>(placement.slot)]);
   NEMO_CHECK(owner.get() == &sequence,
              "slot " + std::to_string(placement.slot) + " belongs to another sequence");
-  NEMO_CHECK(placement.num_forks_due == 0, "a sequence is gone of which others wait to be copies");
+  NEMO_CHECK(placement.forks_due.empty(), "a sequence is gone of which others wait to be copies");
   end_wait_for_fork(sequence);
   for (const int32_t page : placement.pages) free_pages_.give_back(page);
   free_slots_.give_back(placement.slot);

@@ -5,9 +5,9 @@
 // That is safe: a sequence gives them up only when none of its results is due, and a new owner's rows travel
 // in a later step, which every stage of the lane runs after all earlier ones.
 //
-// Samples of one request share their prompt's work: one goes through it and waits before the last row until
-// the others that hold a slot have begun as copies of its state. It is never preempted meanwhile, being older
-// than they are.
+// Sequences that begin alike (samples of a request, choices for a context, a prompt's examples) share that
+// work: the oldest goes through it and waits there until the others that hold a slot have begun as copies of
+// its state. It is not preempted meanwhile, being older than they are.
 #pragma once
 
 #include <cstdint>
@@ -64,9 +64,6 @@ class RunningSet {
   /// the results of the chunks before. A prompt may also have to wait: see above.
   void compose_prompts(StepDraft& draft);
 
-  /// The first chunk of a prompt that was just started, if it need not wait.
-  void compose_prompt(Sequence& sequence, StepDraft& draft);
-
   /// A segment has come back and its result, if any, was applied.
   void land(Sequence& sequence);
 
@@ -81,11 +78,12 @@ class RunningSet {
 
  private:
   int64_t pages_for(int64_t num_rows) const;
-  Sequence* find_fork_source(const Sequence& sequence) const;
+  void find_fork_source(Sequence& sequence) const;
   int64_t num_rows_now(const Sequence& sequence, int64_t step) const;
   bool give_pages(Sequence& sequence, int64_t num_rows);
   bool preempt_younger_than(const Sequence& sequence);
   std::unique_ptr<Sequence> release(Sequence& sequence);
+  void compose_prompt(Sequence& sequence, StepDraft& draft);
   void compose(Sequence& sequence, int64_t rows, StepDraft& draft);
   void end_wait_for_fork(Sequence& sequence);
 

@@ -29,8 +29,7 @@ struct Scheduler::State {
     int64_t next_index = 0;
   };
 
-  std::vector<Sequence*> start_next();
-  Sequence* start_sequence();
+  Sequence* start_next();
   void apply_segment(const SegmentInFlight& segment, const SegmentResult* result);
 
   SchedulerLimits limits;
@@ -101,12 +100,10 @@ StepMessage Scheduler::compose(int64_t step) {
   draft.message.step = step;
   draft.rows_left = s.limits.max_batch_tokens;
   s.running.compose_decodes(draft);
-  s.running.compose_prompts(draft);
-  while (draft.rows_left > 0) {
-    const std::vector<Sequence*> started = s.start_next();
-    if (started.empty()) break;
-    for (Sequence* sequence : started) s.running.compose_prompt(*sequence, draft);
+  while (s.start_next() != nullptr) {
+    // Also those that will have no rows in this step: who begins like another may begin as a copy of it.
   }
+  s.running.compose_prompts(draft);
   s.num_prompt_tokens += draft.num_prompt_rows;
   if (!draft.in_flight.empty()) s.in_flight.push_back({step, std::move(draft.in_flight)});
   return std::move(draft.message);
@@ -170,25 +167,9 @@ Scheduler::Counters Scheduler::counters() const {
 
 // Those that were preempted go first: whoever waits here has come later. Nobody overtakes one that finds no
 // room, or a long prompt would never start.
-std::vector<Sequence*> Scheduler::State::start_next() {
-  std::vector<Sequence*> started;
-  if (running.num_preempted() > 0) {
-    if (Sequence* const resumed = running.resume_oldest()) started.push_back(resumed);
-    return started;
-  }
-  if (waiting.empty()) return started;
-  // With samples that share a prompt all others that find room, before the first has rows: so they begin as
-  // copies of it.
-  const RequestProgress* const request = waiting.front().progress;
-  do {
-    Sequence* const sequence = start_sequence();
-    if (sequence == nullptr) break;
-    started.push_back(sequence);
-  } while (request->num_shared_rows() > 0 && !waiting.empty() && waiting.front().progress == request);
-  return started;
-}
-
-Sequence* Scheduler::State::start_sequence() {
+Sequence* Scheduler::State::start_next() {
+  if (running.num_preempted() > 0) return running.resume_oldest();
+  if (waiting.empty()) return nullptr;
   Waiting& next = waiting.front();
   while (next.progress->is_sample_finished(next.next_index)) ++next.next_index;  // there is an unfinished one
   if (!running.has_room(next.progress->num_first_rows(next.next_index))) return nullptr;

@@ -37,6 +37,9 @@ struct EndOfText {
 /// keeps it out of the journal, and the job can be started again with more.
 inline constexpr std::string_view kKvCacheTooSmall = "kv_cache_too_small";
 
+/// First rows that sequences must have in common to share them: a copied state costs as much as a few rows.
+inline constexpr int64_t kLeastSharedRows = 16;
+
 class Scheduler {
  public:
   /// `tokenizer` must outlive the scheduler (text of outputs, stop strings).

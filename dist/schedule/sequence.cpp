@@ -35,9 +35,24 @@ int32_t Sequence::token(int64_t row) const {
   return completion_->token_ids()[static_cast<size_t>(row - key_.num_prompt_tokens)];
 }
 
-void Sequence::skip_shared_rows() {
+// Before the first row that has a target or draws.
+int64_t Sequence::num_plain_rows() const {
+  return (is_score() ? window_.first_predicted - window_.begin : key_.num_prompt_tokens) - 1;
+}
+
+// A copied state includes the sampler's, which keeps what penalties need only if there are any.
+int64_t Sequence::num_shared_rows(const Sequence& other) const {
+  if (is_score() != other.is_score() || has_penalties(key_.params) != has_penalties(other.key_.params))
+    return 0;
+  const int64_t most = std::min(num_plain_rows(), other.num_plain_rows());
+  int64_t count = 0;
+  while (count < most && token(count) == other.token(count)) ++count;
+  return count;
+}
+
+void Sequence::skip_rows(int64_t num_rows) {
   NEMO_CHECK(num_composed_ == 0, std::to_string(num_composed_) + " rows composed");
-  num_composed_ = num_skipped_ = progress_.num_shared_rows();
+  num_composed_ = num_skipped_ = num_rows;
 }
 
 StepSegment Sequence::next_segment(int64_t rows) {

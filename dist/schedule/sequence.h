@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <list>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "dist/schedule/request_progress.h"
@@ -23,7 +24,8 @@ struct Placement {
   bool is_ready = false;                             ///< its next row is a drawn token
   int64_t last_step = -1;                            ///< that had rows of it
   class Sequence* fork_source = nullptr;             ///< it waits to begin as a copy of this older one
-  int64_t num_forks_due = 0;                         ///< sequences that wait to begin as copies of it
+  int64_t fork_rows = 0;                             ///< which has so many rows then
+  std::multiset<int64_t> forks_due;                  ///< fork_rows of those that wait for this one
 };
 
 class Sequence {
@@ -41,9 +43,10 @@ class Sequence {
   int64_t num_composed() const { return num_composed_; }
   int64_t num_remaining() const { return num_rows() - num_composed_; }
 
-  /// Its state begins as a copy of one that has the rows its samples share: they are not composed. Nothing
-  /// was yet.
-  void skip_shared_rows();
+  /// First rows that are alike in both, and of which neither asks anything: a state after them serves both.
+  int64_t num_shared_rows(const Sequence& other) const;
+  /// Its state begins as a copy that has the first `num_rows` rows: they are not composed. Nothing was yet.
+  void skip_rows(int64_t num_rows);
 
   /// The next `rows` rows, without slot and pages. The last known row of a generate sequence samples.
   StepSegment next_segment(int64_t rows);
@@ -63,6 +66,7 @@ class Sequence {
 
  private:
   bool is_score() const { return !completion_.has_value(); }
+  int64_t num_plain_rows() const;
   int32_t token(int64_t row) const;
   void add_targets(StepSegment& segment) const;
   bool apply_score(const SegmentResult& result);

@@ -57,8 +57,7 @@ void check(const StepSegment& segment) {
   if (segment.token_ids.empty()) fail("a segment without rows");
   if (segment.start && segment.position != 0 && !segment.fork_of)
     fail("a start at position " + std::to_string(segment.position));
-  if (segment.fork_of &&
-      (*segment.fork_of < 0 || *segment.fork_of == segment.slot || segment.position == 0 || !segment.start))
+  if (segment.fork_of && (*segment.fork_of < 0 || *segment.fork_of == segment.slot || segment.position == 0))
     fail("slot " + std::to_string(segment.slot) + " forks slot " + std::to_string(*segment.fork_of) +
          " at position " + std::to_string(segment.position));
   if (!segment.targets.empty() && segment.targets.size() != segment.token_ids.size()) {

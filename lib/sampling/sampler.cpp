@@ -31,10 +31,11 @@ uint64_t hash_request_id(std::string_view id) {
   return XXH3_64bits(id.data(), id.size());
 }
 
-Sampler::Sampler(SamplingKey key) : key_(std::move(key)) {
-  const SamplingParams& p = key_.params;
-  has_penalties_ = p.repetition_penalty != 1 || p.frequency_penalty != 0 || p.presence_penalty != 0;
+bool has_penalties(const SamplingParams& params) {
+  return params.repetition_penalty != 1 || params.frequency_penalty != 0 || params.presence_penalty != 0;
 }
+
+Sampler::Sampler(SamplingKey key) : key_(std::move(key)), has_penalties_(has_penalties(key_.params)) {}
 
 Sampler Sampler::fork(SamplingKey key) const {
   Sampler other(std::move(key));

@@ -31,6 +31,9 @@ struct SamplingKey {
 /// A 64-bit hash of the id, the same on every machine.
 uint64_t hash_request_id(std::string_view id);
 
+/// Whether draws depend on the tokens before.
+bool has_penalties(const SamplingParams& params);
+
 /// logprobs are those of the model's own distribution (before temperature, penalties and filters), so that
 /// scoring the same tokens later gives the same numbers to the bit.
 struct SampledToken {
@@ -44,7 +47,7 @@ class Sampler {
  public:
   explicit Sampler(SamplingKey key);
 
-  /// Another sample of the same request, which has seen the same tokens.
+  /// The sampler of a sequence that has seen the same tokens. Both have penalties or neither has.
   Sampler fork(SamplingKey key) const;
 
   /// Tells the sampler of the tokens at [position, position + token_ids.size()), each position once, in
@@ -71,7 +74,7 @@ class Sampler {
   int32_t draw(std::span<const float> logits, float max, int64_t output_position) const;
 
   SamplingKey key_;
-  bool has_penalties_ = false;
+  bool has_penalties_;
   std::unordered_map<int32_t, int64_t>
       seen_;  ///< token id to its count in the output; 0 = only in the prompt
 };

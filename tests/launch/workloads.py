@@ -110,6 +110,9 @@ def score_lines(source):
     lines = [json.loads(line) for line in (source / "configs/jobs/score-example.jsonl").read_text().splitlines()]
     lines += [{"id": f"long/{words}", "text": long_text(source, words)} for words in (40, 170, 400)]
     lines.append({"id": "long context", "context": long_text(source, 150), "continuation": long_text(source, 90)})
+    context = long_text(source, 60)  # choices, whose lane computes it once
+    lines += [{"id": f"choice/{i}", "context": context, "continuation": f" {word} of it"}
+              for i, word in enumerate(["part", "all", "none", "some"])]
     lines.append({"id": "nothing", "context": "The LORD is", "continuation": ""})
     return lines
 

@@ -32,6 +32,15 @@ std::vector<int32_t> random_tokens(Random& random, int64_t count) {
   return tokens;
 }
 
+/// Half of all prompts begin like others, as far as one of a few places.
+std::vector<int32_t> random_prompt(Random& random, int64_t count) {
+  std::vector<int32_t> tokens = random_tokens(random, count);
+  const int64_t alike[] = {0, 15, 40, 100};
+  const int64_t num_alike = std::min(count, random() % 2 ? alike[random() % 4] : 0);
+  for (int64_t i = 0; i < num_alike; ++i) tokens[static_cast<size_t>(i)] = static_cast<int32_t>(i * i % 26);
+  return tokens;
+}
+
 SchedulerLimits random_limits(Random& random) {
   const int64_t chunks[] = {1, 7, 128};
   SchedulerLimits limits;
@@ -51,14 +60,15 @@ Request random_request(Random& random, int64_t index, int64_t max_context) {
   request.id = "request " + std::to_string(index);
   if (random() % 4 == 0) {
     request.task = Task::kScore;
-    request.prompt_ids = random_tokens(random, between(random, 1, random() % 2 ? 5 : max_context));
+    request.prompt_ids = random_prompt(random, between(random, 1, random() % 2 ? 5 : max_context));
     request.continuation_ids = random_tokens(random, between(random, 0, 2 * max_context));
     return request;
   }
-  request.prompt_ids = random_tokens(random, between(random, 1, random() % 2 ? 5 : max_context - 1));
+  request.prompt_ids = random_prompt(random, between(random, 1, random() % 2 ? 5 : max_context - 1));
   request.sampling.max_tokens = between(random, 0, random() % 2 ? 8 : max_context);
   request.sampling.n = random() % 3 == 0 ? between(random, 2, 5) : 1;
   request.sampling.ignore_eos = random() % 2 == 0;
+  if (random() % 3 == 0) request.sampling.presence_penalty = 0.5;
   request.sampling.logprobs = random() % 2 == 0 ? 1 : 0;
   if (random() % 3 == 0) request.sampling.stop = {"a", "bcd"};
   if (random() % 3 == 0) request.sampling.stop_token_ids = {7};
@@ -199,7 +209,7 @@ TEST(SchedulerProperty, EveryRequestGetsTheAnswerItWouldGetAlone) {
     num_forks += driver.lane().num_forks();
   }
   EXPECT_GT(num_preemptions, 300);  // else the limits above test nothing of it
-  EXPECT_GT(num_forks, 300);
+  EXPECT_GT(num_forks, 200);
 }
 
 // What was saved of a request, at whatever moment, on whatever lane, its next run goes on from.

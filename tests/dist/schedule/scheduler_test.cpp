@@ -8,71 +8,18 @@
 #include <utility>
 
 #include "kernels/error.h"
-#include "tests/lib/sampling/letter_tokenizer.h"
+#include "tests/dist/schedule/turns.h"
 
 namespace nemo::dist {
 namespace {
 
 using nemo::testing::kEnd;
-using nemo::testing::letter_tokenizer;
-
-Request prompt(int64_t index, int64_t num_tokens, SamplingParams sampling = {.max_tokens = 10}) {
-  Request request;
-  request.index = index;
-  request.id = std::to_string(index);
-  request.prompt_ids.assign(static_cast<size_t>(num_tokens), 1);
-  request.sampling = std::move(sampling);
-  return request;
-}
-
-Request score(int64_t num_context, int64_t num_continuation) {
-  Request request = prompt(0, num_context);
-  request.task = Task::kScore;
-  for (int64_t i = 0; i < num_continuation; ++i)
-    request.continuation_ids.push_back(static_cast<int32_t>(i % 26));
-  return request;
-}
-
-Scheduler make(const SchedulerLimits& limits) {
-  return {limits, {{kEnd}}, letter_tokenizer()};
-}
-
-// "slot@position+rows", "!" if it samples, "<" and the slot that it is a copy of, "p" and the number of new
-// pages: one word a segment.
-std::string show(const StepMessage& message) {
-  std::string text;
-  for (const StepSegment& segment : message.segments) {
-    text += (text.empty() ? "" : " ") + std::to_string(segment.slot) + "@" +
-            std::to_string(segment.position) + "+" + std::to_string(segment.token_ids.size()) +
-            (segment.sample ? "!" : "");
-    if (segment.fork_of) text += "<" + std::to_string(*segment.fork_of);
-    if (!segment.new_pages.empty()) text += "p" + std::to_string(segment.new_pages.size());
-  }
-  return text;
-}
-
-// Every sequence that asks gets `token_id`, every target the logprob -1 and the rank of likeliest.
-StepResult answer(const StepMessage& message, int32_t token_id = 0) {
-  StepResult result{.step = message.step, .segments = {}};
-  for (const StepSegment& segment : message.segments) {
-    SegmentResult one{.slot = segment.slot};
-    if (segment.sample) one.sampled = SampledToken{token_id, -1, {}};
-    for (const int32_t target : segment.targets) {
-      if (target < 0) continue;
-      one.target_logprobs.push_back(-1);
-      one.target_is_argmax.push_back(1);
-    }
-    if (one.sampled || !one.target_logprobs.empty()) result.segments.push_back(one);
-  }
-  return result;
-}
-
-// Composes a step, shows it and answers it at once.
-std::string turn(Scheduler& scheduler, int64_t step, int32_t token_id = 0) {
-  const StepMessage message = scheduler.compose(step);
-  if (!message.segments.empty()) scheduler.apply(answer(message, token_id));
-  return show(message);
-}
+using testing::answer;
+using testing::make;
+using testing::prompt;
+using testing::score;
+using testing::show;
+using testing::turn;
 
 TEST(Scheduler, ChunksOfAPromptFollowWithoutWaiting) {
   Scheduler scheduler = make({.prefill_chunk = 2});
@@ -136,35 +83,25 @@ TEST(Scheduler, SamplesOfOneRequestMakeOneRecord) {
   Scheduler scheduler = make({.max_sequences = 2, .kv_pages = 9});
   scheduler.add(prompt(0, 2, {.max_tokens = 1, .n = 3}));
   EXPECT_EQ(scheduler.counters().queued, 3);
-  EXPECT_EQ(turn(scheduler, 0), "0@0+1p1");
-  const StepMessage message = scheduler.compose(1);
-  EXPECT_EQ(show(message), "1@1+1!<0p1");
-  EXPECT_EQ(message.segments[0].start->sample, 1);
+  const StepMessage message = scheduler.compose(0);
+  EXPECT_EQ(show(message), "0@0+2!p1 1@0+2!p1");
+  EXPECT_EQ(message.segments[1].start->sample, 1);
   scheduler.apply(answer(message, 3));
   EXPECT_TRUE(scheduler.take_finished().empty());
-  EXPECT_EQ(turn(scheduler, 2, 4), "0@1+1! 1@0+2!p1");
+  turn(scheduler, 1, 4);
   const std::vector<Record> records = scheduler.take_finished();
   ASSERT_EQ(records.size(), 1U);
   ASSERT_EQ(records[0].outputs.size(), 3U);
-  EXPECT_EQ(records[0].outputs[1].text, "d");
-  EXPECT_EQ(records[0].outputs[0].text, "e");
-}
-
-// Three pages of 64 tokens: both prompts fill one; the older takes the third, then that of the younger.
-TEST(Scheduler, SamplesOfOneRequestShareItsPrompt) {
-  Scheduler scheduler = make({.max_sequences = 3, .prefill_chunk = 4, .kv_pages = 9});
-  scheduler.add(prompt(0, 6, {.max_tokens = 1, .n = 4}));
-  EXPECT_EQ(turn(scheduler, 0), "0@0+4p1");
-  EXPECT_EQ(turn(scheduler, 1), "0@4+1");  // before the last row it waits
-  EXPECT_EQ(turn(scheduler, 2), "1@5+1!<0p1 2@5+1!<0p1");
-  EXPECT_EQ(turn(scheduler, 3), "0@5+1! 2@0+4p1");  // the fourth found no slot in time
-  EXPECT_EQ(scheduler.counters().prompt_tokens, 6 + 2 + 4);
+  EXPECT_EQ(records[0].outputs[0].text, "d");
+  EXPECT_EQ(records[0].outputs[2].text, "e");
 }
 
 TEST(Scheduler, ThePagesGoToTheOldest) {
   Scheduler scheduler = make({.max_sequences = 2, .kv_pages = 3, .max_context = 190});
   scheduler.add(prompt(0, 64, {.max_tokens = 100}));
-  scheduler.add(prompt(1, 64, {.max_tokens = 2}));
+  Request other = prompt(1, 64, {.max_tokens = 2});
+  other.prompt_ids.front() = 2;  // that nothing is shared
+  scheduler.add(std::move(other));
   EXPECT_EQ(turn(scheduler, 0), "0@0+64!p1 1@0+64!p1");
   EXPECT_EQ(turn(scheduler, 1), "0@64+1!p1");  // the younger finds no page and waits with what it has
   for (int64_t step = 2; step <= 64; ++step)

@@ -126,7 +126,6 @@ TEST(StepMessage, RefusesWhatNoSchedulerSends) {
   refuses({.position = 1, .token_ids = {1}, .fork_of = -1, .start = full_key()});
   refuses({.position = 0, .token_ids = {1}, .fork_of = 1, .start = full_key()});
   refuses({.slot = 1, .position = 1, .token_ids = {1}, .fork_of = 1, .start = full_key()});
-  refuses({.position = 1, .token_ids = {1}, .fork_of = 1});
   refuses({.token_ids = {1, 2}, .targets = {1}});
   refuses({.token_ids = {1}, .targets = {-2}});
 }
