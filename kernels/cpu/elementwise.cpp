@@ -30,16 +30,17 @@ void embed(const Context& context, std::span<const int32_t> token_ids, const Emb
            TensorView<float> out) {
   NEMO_CHECK(out.rows == static_cast<int64_t>(token_ids.size()) && out.cols == table.hidden_size,
              "out is not [token_ids, hidden_size]");
-  const size_t stored = table.dtype == DType::kFloat32 ? table.rows_f32.size() : table.rows_bf16.size();
-  NEMO_CHECK(static_cast<int64_t>(stored) == table.vocab_size * table.hidden_size, "table is not filled");
+  const int64_t element_bytes = table.dtype == DType::kFloat32 ? 4 : 2;
+  NEMO_CHECK(table.rows.num_bytes() == table.vocab_size * table.hidden_size * element_bytes,
+             "table has no room for its rows");
   for (int32_t id : token_ids) NEMO_CHECK(id >= 0 && id < table.vocab_size, std::to_string(id));
   const auto to_float = row_kernels(context.isa).to_float;
   for_each_row(context, out.rows, out.cols, [&](int64_t i) {
     const int64_t at = token_ids[static_cast<size_t>(i)] * table.hidden_size;
     if (table.dtype == DType::kFloat32) {
-      std::copy_n(table.rows_f32.data() + at, out.cols, out.row(i));
+      std::copy_n(reinterpret_cast<const float*>(table.rows.data()) + at, out.cols, out.row(i));
     } else {
-      to_float(bits(table.rows_bf16.data() + at), out.cols, out.row(i));
+      to_float(reinterpret_cast<const uint16_t*>(table.rows.data()) + at, out.cols, out.row(i));
     }
   });
 }

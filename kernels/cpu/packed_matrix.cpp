@@ -1,11 +1,6 @@
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <string>
 #include <vector>
 
@@ -19,17 +14,6 @@
 
 namespace nemo::kernels {
 namespace {
-
-constexpr int64_t kHugePage = int64_t{2} << 20;
-
-/// Makes fresh memory read as zero. Whole pages are handed back to the system, which clears a page when it is
-/// first touched, on the thread that fills it: what is overwritten next is not written twice.
-void clear(std::byte* memory, size_t num_bytes) {
-  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  size_t whole = reinterpret_cast<uintptr_t>(memory) % page == 0 ? num_bytes / page * page : 0;
-  if (whole > 0 && madvise(memory, whole, MADV_DONTNEED) != 0) whole = 0;  // memory may be locked
-  std::memset(memory + whole, 0, num_bytes - whole);
-}
 
 /// `cols`: what a row of `rows` has to have.
 template <class Given>
@@ -100,31 +84,19 @@ int64_t PackedMatrix::packed_bytes(WeightFormat format, int64_t n, int64_t k) {
   return ceil_div(n, kBlockColumns) * packed_block_bytes(format, k);
 }
 
-void PackedMatrix::Free::operator()(std::byte* pointer) const {
-  std::free(pointer);
-}
-
 PackedMatrix::PackedMatrix(WeightFormat format, int64_t n, int64_t k, float scale)
-    : format_(format), scale_(scale), n_(n), k_(k), bytes_(packed_bytes(format, n, k)) {
+    : format_(format), scale_(scale), n_(n), k_(k) {
   NEMO_CHECK(n >= 0 && k >= 0 && (format != WeightFormat::kNvfp4 || k % kNvfp4Block == 0), shape_text(n, k));
-  if (bytes_ == 0) return;
-  void* pointer = nullptr;
-  const bool huge = bytes_ >= kHugePage;
-  if (posix_memalign(&pointer, huge ? kHugePage : 64, static_cast<size_t>(bytes_)) != 0)
-    throw std::bad_alloc();
-  data_.reset(static_cast<std::byte*>(pointer));
-  if (huge)
-    madvise(pointer, static_cast<size_t>(bytes_), MADV_HUGEPAGE);  // advice: without it we are only slower
-  clear(data_.get(), static_cast<size_t>(bytes_));
+  data_ = WeightMemory(packed_bytes(format, n, k));
 }
 
 void PackedMatrix::pack_rows(int64_t row_begin, TensorView<const float> rows) {
   NEMO_CHECK(!is_quantized(format_), "rows of floats");
   check_rows(*this, row_begin, rows, k_);
   if (format_ == WeightFormat::kFloat32) {
-    store_rows<uint32_t>(data_.get(), row_begin, rows, in_order);
+    store_rows<uint32_t>(data_.data(), row_begin, rows, in_order);
   } else {
-    store_converted<bf16>(data_.get(), row_begin, rows, bf16::from_float);
+    store_converted<bf16>(data_.data(), row_begin, rows, bf16::from_float);
   }
 }
 
@@ -132,16 +104,16 @@ void PackedMatrix::pack_rows(int64_t row_begin, TensorView<const bf16> rows) {
   NEMO_CHECK(!is_quantized(format_), "rows of floats");
   check_rows(*this, row_begin, rows, k_);
   if (format_ == WeightFormat::kFloat32) {
-    store_converted<float>(data_.get(), row_begin, rows, [](bf16 x) { return x.to_float(); });
+    store_converted<float>(data_.data(), row_begin, rows, [](bf16 x) { return x.to_float(); });
   } else {
-    store_rows<uint32_t>(data_.get(), row_begin, rows, in_order);
+    store_rows<uint32_t>(data_.data(), row_begin, rows, in_order);
   }
 }
 
 void PackedMatrix::pack_fp8_rows(int64_t row_begin, TensorView<const uint8_t> codes) {
   NEMO_CHECK(format_ == WeightFormat::kFp8, "rows of e4m3");
   check_rows(*this, row_begin, codes, k_);
-  store_rows<uint16_t>(data_.get(), row_begin, codes, fp8_place);
+  store_rows<uint16_t>(data_.data(), row_begin, codes, fp8_place);
 }
 
 void PackedMatrix::pack_nvfp4_rows(int64_t row_begin, TensorView<const uint8_t> pairs,
@@ -155,7 +127,7 @@ void PackedMatrix::pack_nvfp4_rows(int64_t row_begin, TensorView<const uint8_t> 
   using ScaleLines = Lines<kGroupBytes>;
   using PairLines = Lines<kBlockColumns, kBlockColumns>;
   for_each_block(row_begin, pairs.rows, [&](int64_t block, int64_t begin, int64_t count) {
-    std::byte* data = data_.get() + block * packed_block_bytes(format_, k_);
+    std::byte* data = data_.data() + block * packed_block_bytes(format_, k_);
     store_words<uint8_t>(
         by_place(begin, block_scales.slice_rows(begin - row_begin, count), nvfp4_scale_place),
         block_scales.cols, ScaleLines{data});

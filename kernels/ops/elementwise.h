@@ -3,19 +3,18 @@
 #pragma once
 
 #include <span>
-#include <vector>
 
 #include "kernels/context.h"
+#include "kernels/weight_memory.h"
 
 namespace nemo::kernels {
 
-/// An embedding table [vocab_size, hidden_size] in its storage type. Owner.
+/// An embedding table [vocab_size, hidden_size] in its storage type. Owner. Move-only.
 struct EmbeddingTable {
   DType dtype = DType::kFloat32;
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
-  std::vector<float> rows_f32;  ///< dtype float32
-  std::vector<bf16> rows_bf16;  ///< dtype bfloat16
+  WeightMemory rows;  ///< floats or bf16, as dtype says
 };
 
 /// out[i, :] = table[token_ids[i], :]. out [token_ids.size(), hidden_size]. Ids must be in range.

@@ -6,11 +6,11 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
 #include <span>
 
 #include "kernels/context.h"
 #include "kernels/weight_format.h"
+#include "kernels/weight_memory.h"
 
 namespace nemo::kernels {
 
@@ -25,8 +25,8 @@ namespace nemo::kernels {
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  /// Allocates (64-byte aligned, huge pages advised) and zeroes; fill with pack_rows and its like. Finished
-  /// sums are multiplied by `scale`: the one float scale of a quantized matrix; 1 otherwise.
+  /// Holds zeros; fill with pack_rows and its like. Finished sums are multiplied by `scale`: the one float
+  /// scale of a quantized matrix; 1 otherwise.
   PackedMatrix(WeightFormat format, int64_t n, int64_t k, float scale = 1.0f);
   PackedMatrix(DType dtype, int64_t n, int64_t k) : PackedMatrix(weight_format(dtype), n, k) {}
 
@@ -34,14 +34,14 @@ class PackedMatrix {
   float scale() const { return scale_; }
   int64_t n() const { return n_; }  ///< output columns
   int64_t k() const { return k_; }  ///< input columns
-  int64_t bytes() const { return bytes_; }
+  int64_t bytes() const { return data_.num_bytes(); }
   static int64_t packed_bytes(WeightFormat format, int64_t n, int64_t k);
   static int64_t packed_bytes(DType dtype, int64_t n, int64_t k) {
     return packed_bytes(weight_format(dtype), n, k);
   }
-  const std::byte* data() const { return data_.get(); }
+  const std::byte* data() const { return data_.data(); }
   /// To be filled with what data() of another matrix of this format, n and k held.
-  std::byte* data() { return data_.get(); }
+  std::byte* data() { return data_.data(); }
 
   /// Stores rows [row_begin, row_begin + rows.rows) of W. float input is rounded to this matrix's format,
   /// which is not a quantized one.
@@ -55,13 +55,10 @@ class PackedMatrix {
                        TensorView<const uint8_t> block_scales);
 
  private:
-  struct Free {
-    void operator()(std::byte* pointer) const;
-  };
   WeightFormat format_ = WeightFormat::kFloat32;
   float scale_ = 1.0f;
-  int64_t n_ = 0, k_ = 0, bytes_ = 0;
-  std::unique_ptr<std::byte[], Free> data_;
+  int64_t n_ = 0, k_ = 0;
+  WeightMemory data_;
 };
 
 /// y[rows, n] = x[rows, k] W^T. x is read in W's dtype, for quantized W in the context's (rounded to nearest

@@ -21,10 +21,13 @@ TEST_P(ElementwiseTest, EmbedCopiesRows) {
   const std::vector<float> values = random_vector(random_, vocab * hidden);
   for (DType dtype : kBoth) {
     EmbeddingTable table{.dtype = dtype, .vocab_size = vocab, .hidden_size = hidden};
-    if (dtype == DType::kFloat32) {
-      table.rows_f32 = values;
-    } else {
-      for (float x : values) table.rows_bf16.push_back(bf16::from_float(x));
+    table.rows = WeightMemory(vocab * hidden * (dtype == DType::kFloat32 ? 4 : 2));
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (dtype == DType::kFloat32) {
+        reinterpret_cast<float*>(table.rows.data())[i] = values[i];
+      } else {
+        reinterpret_cast<bf16*>(table.rows.data())[i] = bf16::from_float(values[i]);
+      }
     }
     const std::vector<int32_t> ids = {10, 0, 3, 3};
     Matrix out(4, hidden);
