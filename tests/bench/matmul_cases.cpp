@@ -1,6 +1,4 @@
-// Matrix products, and the experts' grouped ones. What they lack to the floor bounds what row-purity costs: a
-// product free to sum over k in another order for every number of rows could reach the floor at best. oneDNN,
-// which is free to, stands beside.
+// Matrix products, and the experts' grouped ones. What row-purity costs them: impure.h.
 #include "kernels/ops/matmul.h"
 #include "tests/bench/cases.h"
 #include "tests/bench/operands.h"

@@ -2,7 +2,8 @@
 // imply: the longer of the time its bytes take at the measured bandwidth and the time its operations take at
 // the measured peak. One run, nothing asserted.
 //
-//   nemo-bench [--json] [--threads N]                         kernels
+//   nemo-bench [--json] [--threads N]                         kernels, and what row-purity costs them
+//   nemo-bench [--json] [--threads N] --purity                the latter alone
 //   nemo-bench [--json] [--threads N] --model CHECKPOINT      a whole model
 //   mpirun -np 2 nemo-bench --calibrate FILE                  the rates that nemo-dist --plan --calibration
 //   reads
@@ -19,6 +20,7 @@
 #include "tests/bench/calibration.h"
 #include "tests/bench/cases.h"
 #include "tests/bench/ceilings.h"
+#include "tests/bench/impure.h"
 #include "tests/bench/shares.h"
 #include "tests/bench/stopwatch.h"
 #include "tests/bench/whole_model.h"
@@ -28,6 +30,7 @@ namespace {
 
 struct Options {
   bool json = false;
+  bool purity_only = false;
   int threads = 0;  ///< 0 = once with one, once with all
   std::string model_path;
   std::string calibration_path;
@@ -47,6 +50,8 @@ Options parse(int argc, char** argv) {
     const std::string argument = argv[i];
     if (argument == "--json") {
       options.json = true;
+    } else if (argument == "--purity") {
+      options.purity_only = true;
     } else if (argument == "--threads") {
       const std::string text = value(i);
       const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), options.threads);
@@ -58,8 +63,9 @@ Options parse(int argc, char** argv) {
     } else if (argument == "--calibrate") {
       options.calibration_path = value(i);
     } else {
-      throw Error(argument, "is unknown",
-                  "usage: nemo-bench [--json] [--threads N] [--model CHECKPOINT | --calibrate FILE]");
+      throw Error(
+          argument, "is unknown",
+          "usage: nemo-bench [--json] [--threads N] [--purity | --model CHECKPOINT | --calibrate FILE]");
     }
   }
   return options;
@@ -102,12 +108,25 @@ nlohmann::json share_rows(const nlohmann::json& kernels) {
   return rows;
 }
 
+nlohmann::json purity_rows(const kernels::Context& context) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const PurityTax& row : measure_purity_tax(context))
+    rows.push_back({{"product", row.product},
+                    {"microseconds", row.seconds * 1e6},
+                    {"variant", row.variant},
+                    {"variant_microseconds", row.variant_seconds * 1e6},
+                    {"tax", row.tax()}});
+  return rows;
+}
+
 nlohmann::json model_rows(const std::string& path, kernels::ThreadPool& threads, const Ceilings& ceilings) {
   nlohmann::json rows = nlohmann::json::array();
-  for (const ModelRow& row : measure_model(path, threads, ceilings))
+  for (const ModelRow& row : measure_model(path, threads, ceilings)) {
     rows.push_back({{"name", row.name},
                     {"tokens_per_s", row.tokens_per_s},
                     {"fraction_of_floor", row.fraction_of_floor}});
+    if (row.of_one_thread) rows.back()["of_one_thread"] = *row.of_one_thread;
+  }
   return rows;
 }
 
@@ -120,13 +139,27 @@ nlohmann::json measure(int num_threads, const Options& options) {
                            {"read_gb_per_s", ceilings.read_bytes_per_s / 1e9},
                            {"float32_gflops", ceilings.float32_flops_per_s / 1e9},
                            {"bfloat16_gflops", ceilings.bfloat16_flops_per_s / 1e9}};
-  if (options.model_path.empty()) {
+  if (!options.model_path.empty()) {
+    result["model"] = model_rows(options.model_path, threads, ceilings);
+    return result;
+  }
+  if (!options.purity_only) {
     result["kernels"] = kernel_rows(context, ceilings);
     result["shares"] = share_rows(result["kernels"]);
-  } else {
-    result["model"] = model_rows(options.model_path, threads, ceilings);
   }
+  result["purity"] = purity_rows(context);
   return result;
+}
+
+void print_model(const nlohmann::json& rows) {
+  if (!rows.empty())
+    std::printf("%-44s %12s %9s %14s\n", "whole model", "tokens/s", "of floor", "of one thread");
+  for (const auto& row : rows) {
+    std::printf("%-44s %12.1f %8.0f%%", row["name"].get<std::string>().c_str(),
+                row["tokens_per_s"].get<double>(), 100 * row["fraction_of_floor"].get<double>());
+    if (row.contains("of_one_thread")) std::printf(" %13.2fx", row["of_one_thread"].get<double>());
+    std::printf("\n");
+  }
 }
 
 void print_table(const nlohmann::json& result) {
@@ -143,10 +176,14 @@ void print_table(const nlohmann::json& result) {
   for (const auto& share : result.value("shares", nlohmann::json::array()))
     std::printf("%-66s %8.1f%%  (goal: at most %.0f%%)\n", share["name"].get<std::string>().c_str(),
                 100 * share["fraction"].get<double>(), 100 * share["goal"].get<double>());
-  if (result.contains("model")) std::printf("%-44s %12s %9s\n", "whole model", "tokens/s", "of floor");
-  for (const auto& row : result.value("model", nlohmann::json::array()))
-    std::printf("%-44s %12.1f %8.0f%%\n", row["name"].get<std::string>().c_str(),
-                row["tokens_per_s"].get<double>(), 100 * row["fraction_of_floor"].get<double>());
+  if (result.contains("purity"))
+    std::printf("%-34s %12s %12s  %-18s %6s\n", "tax of row-purity, bf16", "us", "us without", "that is",
+                "tax");
+  for (const auto& row : result.value("purity", nlohmann::json::array()))
+    std::printf("%-34s %12.1f %12.1f  %-18s %5.1f%%\n", row["product"].get<std::string>().c_str(),
+                row["microseconds"].get<double>(), row["variant_microseconds"].get<double>(),
+                row["variant"].get<std::string>().c_str(), 100 * row["tax"].get<double>());
+  print_model(result.value("model", nlohmann::json::array()));
 }
 
 void report(const Options& options) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <vector>
 
@@ -22,18 +23,30 @@ double fastest(int runs, Work&& work) {
   return best;
 }
 
-/// The median over about `budget_s` seconds, at least five runs after one to warm up: for kernels.
+/// The medians over about `budget_s` seconds, at least five runs after one to warm up, of pieces of work that
+/// take turns: what slows the machine for a while slows all.
+template <class... Work>
+std::array<double, sizeof...(Work)> medians_in_turn(double budget_s, Work&&... works) {
+  (works(), ...);
+  std::array<std::vector<double>, sizeof...(Work)> runs;
+  double spent = 0;
+  while (runs[0].size() < 5 || spent < budget_s) {
+    auto* of_work = runs.data();
+    (of_work++->push_back(seconds_of(works)), ...);
+    for (const auto& of : runs) spent += of.back();
+  }
+  std::array<double, sizeof...(Work)> medians;
+  std::ranges::transform(runs, medians.begin(), [](std::vector<double>& of) {
+    std::ranges::nth_element(of, of.begin() + static_cast<long>(of.size() / 2));
+    return of[of.size() / 2];
+  });
+  return medians;
+}
+
+/// The median of one: for kernels.
 template <class Work>
 double median_seconds(double budget_s, Work&& work) {
-  work();
-  std::vector<double> runs;
-  double spent = 0;
-  while (runs.size() < 5 || spent < budget_s) {
-    runs.push_back(seconds_of(work));
-    spent += runs.back();
-  }
-  std::nth_element(runs.begin(), runs.begin() + static_cast<long>(runs.size() / 2), runs.end());
-  return runs[runs.size() / 2];
+  return medians_in_turn(budget_s, work)[0];
 }
 
 }  // namespace nemo::bench

@@ -16,6 +16,7 @@ namespace {
 using kernels::Context;
 using kernels::DType;
 using kernels::TensorView;
+using kernels::ThreadPool;
 
 constexpr int64_t kPromptTokens = 512;  ///< of a prefill step; also the context of decoding
 constexpr int64_t kMostSequences = 32;
@@ -23,21 +24,20 @@ constexpr double kBudgetS = 2;
 
 class Model {
  public:
-  Model(const std::string& path, const Context& context)
-      : context_(context),
-        config_(load_model_config(path)),
+  Model(const std::string& path, DType dtype)
+      : config_(load_model_config(path)),
         state_(config_, {.layer_begin = 0,
                          .layer_end = config_.num_layers(),
                          .num_slots = kMostSequences,
                          .num_pages = kMostSequences * kPagesEach,
-                         .kv_format = kernels::kv_format(context.dtype)}) {
+                         .kv_format = kernels::kv_format(dtype)}) {
     const Checkpoint checkpoint = Checkpoint::open(path, config_);
     for (int64_t i = 0; i < config_.num_layers(); ++i) {
       const kernels::ExpertRange all{0, config_.layers[static_cast<size_t>(i)].n_routed_experts};
-      layers_.push_back(load_layer(checkpoint, config_, i, all, context.dtype));
+      layers_.push_back(load_layer(checkpoint, config_, i, all, dtype));
     }
-    embedding_ = load_embedding(checkpoint, config_, context.dtype);
-    head_ = load_lm_head(checkpoint, config_, context.dtype);
+    embedding_ = load_embedding(checkpoint, config_, dtype);
+    head_ = load_lm_head(checkpoint, config_, dtype);
     for (int32_t slot = 0; slot < kMostSequences; ++slot) {
       std::vector<int32_t> pages;
       for (int32_t page = 0; page < kPagesEach; ++page) pages.push_back(slot * kPagesEach + page);
@@ -48,7 +48,7 @@ class Model {
   const ModelConfig& config() const { return config_; }
 
   /// `rows_each` tokens of each sequence at `position`, and a token drawn from the last row of each.
-  void step(int64_t num_sequences, int64_t rows_each, int64_t position) {
+  void step(const Context& context, int64_t num_sequences, int64_t rows_each, int64_t position) {
     std::vector<kernels::Segment> segments;
     std::vector<kernels::PageTable> tables;
     for (int32_t s = 0; s < num_sequences; ++s) {
@@ -62,8 +62,8 @@ class Model {
       token = next_token_ = (next_token_ * 5 + 7) % static_cast<int32_t>(config_.vocab_size);
     std::vector<float> residual(static_cast<size_t>(rows * config_.hidden_size));
     const TensorView<float> stream(residual.data(), rows, config_.hidden_size);
-    kernels::embed(context_, tokens, embedding_, stream);
-    const Step step{context_, config_, workspace_, segments, tables};
+    kernels::embed(context, tokens, embedding_, stream);
+    const Step step{context, config_, workspace_, segments, tables};
     for (int64_t i = 0; i < config_.num_layers(); ++i)
       forward_layer(step, i, layers_[static_cast<size_t>(i)], state_, stream,
                     [&](const LayerConfig& config, const MoeLayer& layer, TensorView<const float> x,
@@ -74,14 +74,13 @@ class Model {
     Workspace::Frame frame(workspace_);
     auto logits = workspace_.tensor<float>(num_sequences, config_.vocab_size);
     std::vector<kernels::LogitStats> stats(static_cast<size_t>(num_sequences));
-    forward_lm_head(context_, config_, workspace_, head_, last, logits);
-    kernels::logit_stats(context_, logits, stats);
+    forward_lm_head(context, config_, workspace_, head_, last, logits);
+    kernels::logit_stats(context, logits, stats);
   }
 
  private:
   static constexpr int64_t kPagesEach = kPromptTokens / kernels::kKvPageTokens + 1;
 
-  const Context& context_;
   ModelConfig config_;
   StateCache state_;
   std::vector<Layer> layers_;
@@ -124,16 +123,25 @@ double floor_seconds(const ModelConfig& config, int64_t sequences, int64_t rows_
 std::vector<ModelRow> measure_model(const std::string& path, kernels::ThreadPool& threads,
                                     const Ceilings& ceilings) {
   const Context context{threads, kernels::detect_isa(), DType::kBFloat16};
-  Model model(path, context);
+  ThreadPool one_thread(1);
+  const Context alone{one_thread, context.isa, context.dtype};
+  Model model(path, context.dtype);
   std::vector<ModelRow> result;
   const auto measure = [&](const std::string& phase, int64_t sequences, int64_t rows_each, int64_t position) {
-    const double seconds = median_seconds(kBudgetS, [&] { model.step(sequences, rows_each, position); });
+    const auto step = [&](const Context& with) { model.step(with, sequences, rows_each, position); };
+    const bool compare = rows_each > 1 && threads.num_threads() > 1;
+    const auto [seconds, seconds_alone] = medians_in_turn(
+        kBudgetS, [&] { step(context); },
+        [&] {
+          if (compare) step(alone);
+        });
     const double mean_context = static_cast<double>(position) + static_cast<double>(rows_each) / 2;
     result.push_back(
         {.name = phase + ", " + std::to_string(sequences) + " x " + std::to_string(rows_each) + " rows",
          .tokens_per_s = static_cast<double>(sequences * rows_each) / seconds,
          .fraction_of_floor =
-             floor_seconds(model.config(), sequences, rows_each, mean_context, ceilings) / seconds});
+             floor_seconds(model.config(), sequences, rows_each, mean_context, ceilings) / seconds,
+         .of_one_thread = compare ? std::optional(seconds_alone / seconds) : std::nullopt});
   };
   for (const int64_t sequences : {int64_t{1}, int64_t{8}, kMostSequences})
     measure("prefill", sequences, kPromptTokens / sequences, 0);
