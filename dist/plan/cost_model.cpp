@@ -244,8 +244,8 @@ StepTime CostModel::boundary_time(const Workload& workload) const {
   if (layout_.pipeline == 1) return time;
   const double bytes = workload.rows() * static_cast<double>(wire_.per_stage_boundary);
   const MessageCost& message = neighbours_.stages_on_other_hosts ? network_ : host_;
-  // One message in, one out.
-  time[Resource::kTransfer] = 2 * (message.latency_s + bytes / message.bytes_per_s);
+  // The message in is waited for. What goes out is posted, and is on its way while the next step is computed.
+  time[Resource::kTransfer] = message.latency_s + bytes / message.bytes_per_s;
   return time;
 }
 

@@ -127,7 +127,7 @@ class CostModel {
   /// One step in each layer, its exchange included; then in norm and head; then in the embedding.
   std::vector<StepTime> layer_times(const Workload& workload) const;
 
-  /// What a step spends on the transfers of a stage to its neighbours.
+  /// What a step waits for the transfer from the stage before.
   StepTime boundary_time(const Workload& workload) const;
 
   /// With so many steps of a lane under way, from what a step takes on each stage.
@@ -160,6 +160,7 @@ class CostModel {
 class StageCosts {
  public:
   StageCosts(const CostModel& costs, const Workload& workload);
+  /// As if the first stage waited for a transfer too, so that it only grows with the range.
   double seconds(LayerRange stage) const;
   StepTime time(LayerRange stage) const;
 

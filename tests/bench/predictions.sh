@@ -2,12 +2,12 @@
 # Predicted against measured: jobs on slices of published models, of true width with random weights, each nearly all
 # prompts or nearly all generation; with 1 to 4 ranks, and on two hosts made of namespaces with a rate between them.
 # Every round measures this machine's rates and then runs every case. Prints the medians of the rounds in tokens a second,
-# and each round's ratio. Needs 20 GB of memory, 30 GB of disk and, for the hosts, root. Nothing is asserted.
+# and each round's ratio. Needs 20 GB of memory, 30 GB of disk and root. Nothing is asserted.
 #
 #   tests/bench/predictions.sh [ROUNDS] [REGEX]      3 rounds; cases whose line matches REGEX only
 #
 # NEMO_DIST and NEMO_BENCH name the programs, NEMO_SLICES the folder of checkpoints (kept, so that a second run does not
-# write them again).
+# write them again). A case whose checkpoint cannot be written, for want of space, is skipped.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -28,12 +28,16 @@ ultra-nvfp4  nemotron-3-ultra-550b-a55b   0-1    nvfp4
 dense-fp8    nano-9b-v2                   0-5,14 fp8
 '
 
-# write_slice <slice>: if it is missing.
+# write_slice <slice>: if it is missing. Half a slice, of a run that was stopped, is never taken for a whole one.
 write_slice() {
   local name model layers format
   read -r name model layers format < <(grep "^$1 " <<<"$slices")
-  [ -e "$NEMO_SLICES/$name" ] || "$NEMO_DIST" synth --config "$root/configs/models/$model" --out "$NEMO_SLICES/$name" \
-    --layers "$layers" --quant "$format" >/dev/null
+  [ ! -e "$NEMO_SLICES/$name" ] || return 0
+  rm -rf "$NEMO_SLICES/$name.part"
+  "$NEMO_DIST" synth --config "$root/configs/models/$model" --out "$NEMO_SLICES/$name.part" --layers "$layers" \
+    --quant "$format" >/dev/null && mv "$NEMO_SLICES/$name.part" "$NEMO_SLICES/$name" && return 0
+  rm -rf "$NEMO_SLICES/$name.part"
+  return 1
 }
 
 # Cases: slice, what, replicas x stages x expert ranks, threads, requests at once in a lane, rate between hosts or -.
@@ -120,7 +124,10 @@ run_on_hosts() {
 # prediction means, are in both.
 run_case() {
   local slice=$1 what=$2 layout=$3 threads=$4 sequences=$5 rate=$6 length expected got done=() took=()
-  write_slice "$slice"
+  if ! write_slice "$slice"; then
+    echo "skipped, because $NEMO_SLICES/$slice could not be written: $*" >&2
+    return 0
+  fi
   for length in 1 3; do
     write_job "$slice" "$what" "$layout" "$threads" "$sequences" "$length"
     if [ "$rate" = - ]; then
@@ -143,7 +150,7 @@ print_table() {
   printf '%-12s %-11s %-6s %7s %9s %9s %10s %10s %6s\n' slice what layout threads sequences network predicted measured ratio
   jq -rs 'def median: sort | (.[(length - 1) / 2 | floor] + .[length / 2 | floor]) / 2;
     reduce .[] as $f ([]; if any(.[]; .[0].line == $f.line) then map(if .[0].line == $f.line then . + [$f] else . end)
-      else . + [[$f]] end)[]
+      else . + [[$f]] end) | .[]
     | [.[0].line, (map(.predicted) | median), (map(.measured) | median), (map(.predicted / .measured) | median),
        (map(.predicted / .measured * 100 | round / 100 | tostring) | join(" "))] | @tsv' figures |
     while IFS=$'\t' read -r line expected got ratio ratios; do
@@ -158,13 +165,16 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 calibration=$work/calibration.json
 mkdir -p "$NEMO_SLICES"
+touch figures
+mapfile -t chosen < <(grep -E "$2" <<<"$cases" | grep .)
+[ ${#chosen[@]} -gt 0 ] || fail "no case matches $2"
 hosts_by_bridge 2
 shell=$(remote_shell)
 for _ in $(seq "$rounds"); do
   mpirun -np 2 "$NEMO_BENCH" --calibrate "$calibration" </dev/null >/dev/null
-  while read -r line; do
+  for line in "${chosen[@]}"; do
     # shellcheck disable=SC2086  # one argument each
-    [ -z "$line" ] || ! [[ $line =~ $2 ]] || run_case $line
-  done <<<"$cases"
+    run_case $line
+  done
 done
 print_table
