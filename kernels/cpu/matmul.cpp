@@ -18,10 +18,8 @@ namespace {
 constexpr int64_t kShortPiece = 16 << 10;
 constexpr int64_t kLongPiece = 128 << 10;
 constexpr int64_t kFewTiles = 3;
-/// One row alone waits for memory, which is read fastest in several streams at once, in turns of a few lines:
-/// those of this many k.
+/// One row alone waits for memory, which is read fastest in several streams at once: of so many blocks.
 constexpr int64_t kStreams = 4;
-constexpr int64_t kStreamTurn = 8;
 /// Bytes of weights a task should have at most and tasks a thread should have at least, or one would wait for
 /// the other; tiles of rows a task should at least and at most have: x and the sums of more rows would leave
 /// the caches before the next block of weights comes.
@@ -168,15 +166,12 @@ class Product {
   /// Weights of `blocks` blocks as they lie in memory.
   void run_stored(WeightFormat format, const std::byte* data, int64_t blocks, std::span<const RowTile> tiles,
                   float* sums) const {
-    const int64_t block_bytes = packed_block_bytes(format, x_.cols);
-    const int64_t piece = blocks > 1 ? kStreamTurn : piece_k(format, tiles);
+    const int64_t piece = blocks > 1 ? x_.cols : piece_k(format, tiles);
     for (int64_t k = 0; k < x_.cols; k += piece) {
       const int64_t count = std::min(piece, x_.cols - k);
-      for (int64_t b = 0; b < blocks; ++b) {
-        const std::byte* weight = data + b * block_bytes + packed_block_bytes(format, k);
-        const std::byte* ahead = blocks > 1 ? nullptr : weight + packed_block_bytes(format, count);
-        run_tiles(format, tiles, {k, count}, weight, {ahead}, sums + b * rows_of(tiles) * kBlockColumns);
-      }
+      const std::byte* weight = data + packed_block_bytes(format, k);
+      const std::byte* ahead = blocks > 1 ? nullptr : weight + packed_block_bytes(format, count);
+      run_tiles(format, tiles, {k, count}, weight, {ahead}, sums, blocks);
     }
   }
 
@@ -211,7 +206,7 @@ class Product {
   /// A piece of every tile; `weight` is the first of its weights, in `format`. Few tiles ask in turn for
   /// parts of what lies ahead: memory is to be as busy as they are, all the time. Of many the last few do.
   void run_tiles(WeightFormat format, std::span<const RowTile> tiles, Piece piece, const std::byte* weight,
-                 Ahead ahead, float* sums) const {
+                 Ahead ahead, float* sums, int64_t blocks = 1) const {
     const DType type = format == WeightFormat::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
     const int64_t fetching = std::min(static_cast<int64_t>(tiles.size()), kFewTiles);
     const RowTile* first_fetching = tiles.data() + tiles.size() - fetching;
@@ -228,6 +223,8 @@ class Product {
           .y = sums,
           .y_stride = kBlockColumns,
           .resume = true,
+          .blocks = blocks,
+          .block_bytes = packed_block_bytes(format, x_.cols),
           .ahead = &tile >= first_fetching ? ahead.data : nullptr,
           .ahead_share = ahead.share};
       if (is_quantized(format)) {

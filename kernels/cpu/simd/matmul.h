@@ -68,7 +68,7 @@ NEMO_INLINE int64_t lanes_left(const MatmulTile& tile, int64_t column, int v) {
 }
 
 template <class Format, int kRows, int kVectors>
-void tile_columns(const MatmulTile& tile, int64_t column) {
+NEMO_INLINE void tile_columns(const MatmulTile& tile, int64_t column) {
   const auto* weight = static_cast<const uint32_t*>(tile.weight) + column;
   // The strides of a tile share the fetching: each a run of lines, one after another.
   constexpr int64_t kStride = kVectors * kLanes;
@@ -125,9 +125,34 @@ void tile_rows(const MatmulTile& tile) {
   }
 }
 
+/// Steps of a turn: memory is read fastest in several streams at once, in turns of a few lines.
+constexpr int64_t kTurnSteps = 2;
+
+/// One row through several blocks.
+template <class Format>
+void row_of_blocks(const MatmulTile& tile) {
+  constexpr int64_t kVectors = tile_vectors<Format>(1);
+  for (int64_t step = 0; step < tile.steps; step += kTurnSteps)
+    for (int64_t block = 0; block < tile.blocks; ++block) {
+      const MatmulTile turn{.x = static_cast<const float*>(tile.x) + step * Format::kParts,
+                            .weight = static_cast<const char*>(tile.weight) + block * tile.block_bytes +
+                                      step * kBlockColumns * 4,
+                            .steps = tile.steps - step < kTurnSteps ? tile.steps - step : kTurnSteps,
+                            .rows = 1,
+                            .columns = kBlockColumns,
+                            .y = tile.y + block * kBlockColumns,
+                            .y_stride = kBlockColumns,
+                            .resume = true};
+#pragma GCC unroll 2
+      for (int64_t column = 0; column < kBlockColumns; column += kVectors * kLanes)
+        tile_columns<Format, 1, kVectors>(turn, column);
+    }
+}
+
 template <class Format>
 void tile_of_format(const MatmulTile& tile) {
   static_assert(kTileRows == 6);
+  if (tile.blocks > 1) return row_of_blocks<Format>(tile);
   constexpr void (*kByRows[])(const MatmulTile&) = {tile_rows<Format, 1>, tile_rows<Format, 2>,
                                                     tile_rows<Format, 3>, tile_rows<Format, 4>,
                                                     tile_rows<Format, 5>, tile_rows<Format, 6>};

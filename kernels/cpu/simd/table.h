@@ -23,7 +23,7 @@ inline constexpr int64_t kConvMaxTaps = 8;
 /// Columns tree_sum works on at a time.
 inline constexpr int64_t kTreeColumns = 256;
 
-/// One tile of y: up to kTileRows rows times one packed block.
+/// One tile of y: up to kTileRows rows times one packed block; or one row times several of all their columns.
 struct MatmulTile {
   const void* x = nullptr;       ///< as pack_x leaves it, from the first step on
   const void* weight = nullptr;  ///< the block, from the first step on
@@ -32,7 +32,9 @@ struct MatmulTile {
   int64_t columns = 0;  ///< <= kBlockColumns; the others are not stored
   float* y = nullptr;
   int64_t y_stride = 0;
-  bool resume = false;  ///< the sum goes on from what y holds
+  bool resume = false;      ///< the sum goes on from what y holds
+  int64_t blocks = 1;       ///< of one row: y has kBlockColumns for each
+  int64_t block_bytes = 0;  ///< from one block to the next
   /// What will be read soon, to be fetched meanwhile at an even pace: as many bytes as these weights have, or
   /// one in `ahead_share` of that. Null: nothing.
   const void* ahead = nullptr;
