@@ -129,6 +129,11 @@ double StepTime::total() const {
   return sum;
 }
 
+double StepTime::occupied() const {
+  const double transfer = (*this)[Resource::kTransfer];
+  return std::max(total() - transfer, transfer);
+}
+
 double StepTime::computing() const {
   StepTime rest = *this;
   rest[Resource::kExchange] = rest[Resource::kTransfer] = 0;
@@ -244,7 +249,6 @@ StepTime CostModel::boundary_time(const Workload& workload) const {
   if (layout_.pipeline == 1) return time;
   const double bytes = workload.rows() * static_cast<double>(wire_.per_stage_boundary);
   const MessageCost& message = neighbours_.stages_on_other_hosts ? network_ : host_;
-  // The message in is waited for. What goes out is posted, and is on its way while the next step is computed.
   time[Resource::kTransfer] = message.latency_s + bytes / message.bytes_per_s;
   return time;
 }
@@ -284,7 +288,7 @@ StepInterval CostModel::step_interval(const std::vector<StepTime>& stages, doubl
   double sum = 0, slowest = 0;
   for (const StepTime& stage : stages) {
     sum += stage.total();
-    slowest = std::max(slowest, stage.total());
+    slowest = std::max(slowest, stage.occupied());
   }
   const bool too_few = num_in_flight < static_cast<double>(stages.size());
   StepInterval longest{.seconds = slowest, .limit = Limit::kSlowestStage};
@@ -313,7 +317,7 @@ double StageCosts::seconds(LayerRange stage) const {
 }
 
 StepTime StageCosts::time(LayerRange stage) const {
-  StepTime sum = boundary_;
+  StepTime sum = stage.begin == 0 ? StepTime{} : boundary_;
   for (auto i = static_cast<size_t>(stage.begin); i < static_cast<size_t>(stage.end); ++i) sum += layers_[i];
   if (stage.begin == 0) sum += embedding_;
   if (static_cast<size_t>(stage.end) == layers_.size()) sum += head_;

@@ -99,6 +99,9 @@ struct StepTime {
   double operator[](Resource resource) const { return seconds[static_cast<size_t>(resource)]; }
   StepTime& operator+=(const StepTime& other);
   double total() const;
+  /// For so long no other step of the lane can begin on its stage: its transfer is on its way while the stage
+  /// computes the step before.
+  double occupied() const;
   /// Without what messages take: for so long a rank needs its cores.
   double computing() const;
   Resource largest() const;
@@ -127,7 +130,7 @@ class CostModel {
   /// One step in each layer, its exchange included; then in norm and head; then in the embedding.
   std::vector<StepTime> layer_times(const Workload& workload) const;
 
-  /// What a step waits for the transfer from the stage before.
+  /// Until a step's rows have come from the stage before.
   StepTime boundary_time(const Workload& workload) const;
 
   /// With so many steps of a lane under way, from what a step takes on each stage.

@@ -42,7 +42,7 @@ class Predictor {
     const StageCosts costs(model, workload);
     PhasePrediction phase{.rows_per_step = workload.rows()};
     for (const StagePlan& stage : plan_.stages) phase.stage_times.push_back(costs.time(stage.layers));
-    const auto slowest = std::ranges::max_element(phase.stage_times, {}, &StepTime::total);
+    const auto slowest = std::ranges::max_element(phase.stage_times, {}, &StepTime::occupied);
     phase.slowest_stage = static_cast<size_t>(slowest - phase.stage_times.begin());
     phase.interval = model.step_interval(phase.stage_times, static_cast<double>(num_in_flight));
     phase.tokens_per_s = static_cast<double>(plan_.layout.replicas * plan_.layout.expert) * workload.rows() /
