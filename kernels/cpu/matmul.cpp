@@ -75,6 +75,10 @@ void Division::divide(std::span<const int64_t> offsets, std::span<const PackedMa
   }
   const int64_t wanted_tasks = kTasksPerThread * num_threads;
   blocks_per_task = std::max<int64_t>(1, std::min(kTaskWeightBytes / block_bytes, blocks / wanted_tasks));
+  if (tiles.size() == 1 && tiles[0].rows == 1) {  // every task with all its streams
+    const int64_t fewest = std::clamp<int64_t>(blocks / num_threads, 1, kStreams);
+    blocks_per_task = std::max(fewest, blocks_per_task / kStreams * kStreams);
+  }
   const int64_t wanted_chunks =
       std::max<int64_t>(1, wanted_tasks * blocks_per_task / std::max<int64_t>(1, blocks));
   num_tasks = 0;
