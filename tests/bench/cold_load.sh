@@ -46,10 +46,12 @@ for model in "$@"; do
   bytes=$(stat -Lc %s "${files[@]}" | paste -sd+ | bc)
   ratios=()
   for ((round = 0; round < rounds; ++round)); do
-    drop_cache
-    dd_s=$(seconds_of_dd "${files[@]}")
-    drop_cache
-    load "$model"
+    turns=(dd load) # in changing order: some disks are faster for a while after they have rested
+    ((round % 2 == 0)) || turns=(load dd)
+    for turn in "${turns[@]}"; do
+      drop_cache
+      if [ "$turn" = dd ]; then dd_s=$(seconds_of_dd "${files[@]}"); else load "$model"; fi
+    done
     load_s=$(cat "$work/seconds")
     ratios+=("$(echo "100 * $dd_s / $load_s" | bc -l)")
     printf '%s: %.2f GB, dd %.2f GB/s, load %.2f GB/s, %.0f %%\n' "$(basename "$model")" \
