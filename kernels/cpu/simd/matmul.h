@@ -68,7 +68,7 @@ NEMO_INLINE int64_t lanes_left(const MatmulTile& tile, int64_t column, int v) {
 }
 
 template <class Format, int kRows, int kVectors>
-NEMO_INLINE void tile_columns(const MatmulTile& tile, int64_t column) {
+NEMO_INLINE void sum_columns(const MatmulTile& tile, int64_t column) {
   const auto* weight = static_cast<const uint32_t*>(tile.weight) + column;
   // The strides of a tile share the fetching: each a run of lines, one after another.
   constexpr int64_t kStride = kVectors * kLanes;
@@ -113,6 +113,12 @@ NEMO_INLINE void tile_columns(const MatmulTile& tile, int64_t column) {
       store_some(tile.y + r * tile.y_stride + column + v * kLanes, lanes_left(tile, column, v), sum[r][v]);
 }
 
+/// A function of its own for several rows: inlined into tile_rows its sums do not stay in registers.
+template <class Format, int kRows, int kVectors>
+void tile_columns(const MatmulTile& tile, int64_t column) {
+  sum_columns<Format, kRows, kVectors>(tile, column);
+}
+
 template <class Format, int kRows>
 void tile_rows(const MatmulTile& tile) {
   constexpr int kVectors = tile_vectors<Format>(kRows);
@@ -145,7 +151,7 @@ void row_of_blocks(const MatmulTile& tile) {
                             .resume = true};
 #pragma GCC unroll 2
       for (int64_t column = 0; column < kBlockColumns; column += kVectors * kLanes)
-        tile_columns<Format, 1, kVectors>(turn, column);
+        sum_columns<Format, 1, kVectors>(turn, column);
     }
 }
 
