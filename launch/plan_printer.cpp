@@ -141,7 +141,7 @@ std::string capacity_text(const ModelConfig& model, const dist::Plan& plan) {
     if (context > contexts.back() && context <= longest) contexts.push_back(context);
   std::string line;
   for (const int64_t context : contexts) {
-    const int64_t num_sequences = std::min(plan.max_sequences, plan.kv_pages / dist::pages_of(context));
+    const int64_t num_sequences = std::min(plan.max_sequences, plan.kv_pages / kernels::kv_pages_of(context));
     line += (line.empty() ? "" : ", ") + grouped(num_sequences) + " of " + grouped(context);
   }
   return line + " tokens";

@@ -50,8 +50,8 @@ std::vector<int64_t> batch_token_choices(const SizeRules& rules) {
 int64_t pages_for(const SizeRules& rules, int64_t num_sequences) {
   // Slots the job fixes may be more than there is room for at full length: one page each, one whole sequence
   // in all.
-  if (rules.fixed.max_sequences) return std::max(num_sequences, pages_of(rules.context));
-  return num_sequences * pages_of(rules.context);
+  if (rules.fixed.max_sequences) return std::max(num_sequences, kernels::kv_pages_of(rules.context));
+  return num_sequences * kernels::kv_pages_of(rules.context);
 }
 
 /// Bytes left on a stage's fullest rank after weights and buffers; negative if they do not fit.
@@ -73,7 +73,7 @@ int64_t slots_that_fit(const MemoryModel& memory, std::span<const LayerRange> st
       if (free_bytes < wanted * state + pages_for(rules, wanted) * page) return 0;
       continue;
     }
-    const int64_t sequence = state + pages_of(rules.context) * page;
+    const int64_t sequence = state + kernels::kv_pages_of(rules.context) * page;
     if (free_bytes < 0) return 0;
     if (sequence > 0) slots = std::min(slots, free_bytes / sequence);
   }
@@ -131,7 +131,7 @@ EngineSizes largest_sizes(const MemoryModel& memory, std::span<const LayerRange>
   const auto first = std::find_if(slots.begin(), slots.end(), [&](int64_t n) { return 2 * n >= most_slots; });
   sizes.max_sequences = *first;
   sizes.max_batch_tokens = choices[static_cast<size_t>(first - slots.begin())];
-  sizes.kv_pages = sizes.max_sequences * pages_of(rules.max_context);
+  sizes.kv_pages = sizes.max_sequences * kernels::kv_pages_of(rules.max_context);
   for (const LayerRange& stage : stages) {
     const int64_t page = memory.kv_bytes_per_token(stage) * kernels::kKvPageTokens;
     const int64_t free_bytes = room(memory, stage, rules, sizes.max_batch_tokens) -

@@ -160,10 +160,6 @@ int64_t Scratch::bytes(int64_t num_rows) const {
   return num_rows * per_row + std::min(num_rows * portion_pairs_per_row, kPairsPerPortion) * per_portion_pair;
 }
 
-int64_t pages_of(int64_t num_tokens) {
-  return (num_tokens + kernels::kKvPageTokens - 1) / kernels::kKvPageTokens;
-}
-
 MemoryModel::MemoryModel(const ModelConfig& model, DType dtype, kernels::KvFormat kv_format,
                          int64_t num_lanes)
     : dtype_(dtype),

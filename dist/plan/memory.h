@@ -98,7 +98,4 @@ class MemoryModel {
   std::vector<int64_t> shared_before_, heaviest_before_, state_before_, kv_before_;
 };
 
-/// Pages that `num_tokens` tokens of one sequence take.
-int64_t pages_of(int64_t num_tokens);
-
 }  // namespace nemo::dist

@@ -23,7 +23,7 @@ RunningSet::RunningSet(const SchedulerLimits& limits)
 
 int64_t RunningSet::pages_for(int64_t num_rows) const {
   if (!limits_.needs_pages) return 0;
-  return (num_rows + kernels::kKvPageTokens - 1) / kernels::kKvPageTokens;
+  return kernels::kv_pages_of(num_rows);
 }
 
 // Half a page for each running sequence lasts for some thirty steps. Without it, whoever starts into the last

@@ -23,6 +23,11 @@ namespace nemo::kernels {
 /// Tokens a page holds. Part of the numerics: the online softmax rescales at page boundaries.
 inline constexpr int64_t kKvPageTokens = 64;
 
+/// Pages that hold so many tokens of one sequence.
+constexpr int64_t kv_pages_of(int64_t num_tokens) {
+  return (num_tokens + kKvPageTokens - 1) / kKvPageTokens;
+}
+
 /// How keys and values are stored.
 enum class KvFormat : uint8_t {
   kFloat32,

@@ -7,10 +7,6 @@ namespace nemo {
 
 namespace {
 
-int64_t pages_for(int64_t num_tokens) {
-  return (num_tokens + kernels::kKvPageTokens - 1) / kernels::kKvPageTokens;
-}
-
 std::vector<Layer> load_all_layers(const Checkpoint& checkpoint, const ModelConfig& config,
                                    kernels::DType dtype) {
   std::vector<Layer> layers;
@@ -30,7 +26,7 @@ SerialModel::SerialModel(const std::string& path, Options options)
       state_(config_, {.layer_begin = 0,
                        .layer_end = config_.num_layers(),
                        .num_slots = 1,
-                       .num_pages = pages_for(config_.max_position_embeddings),
+                       .num_pages = kernels::kv_pages_of(config_.max_position_embeddings),
                        .kv_format = options.kv_format}) {
   const Checkpoint checkpoint = Checkpoint::open(path, config_);
   embedding_ = load_embedding(checkpoint, config_, options.dtype);
@@ -41,7 +37,8 @@ SerialModel::SerialModel(const std::string& path, Options options)
 
 std::vector<int32_t> SerialModel::take_new_pages(int64_t num_tokens) {
   std::vector<int32_t> pages;
-  for (int64_t page = pages_for(position_); page < pages_for(position_ + num_tokens); ++page)
+  for (int64_t page = kernels::kv_pages_of(position_); page < kernels::kv_pages_of(position_ + num_tokens);
+       ++page)
     pages.push_back(static_cast<int32_t>(page));
   return pages;
 }

@@ -58,8 +58,7 @@ void StateCache::prepare(int32_t slot, int64_t position, std::span<const int32_t
 void StateCache::fork(int32_t source, int32_t slot, int64_t num_tokens, std::span<const int32_t> pages) {
   check_slot(source);
   prepare(slot, 0, pages);
-  const auto num_pages =
-      static_cast<size_t>((num_tokens + kernels::kKvPageTokens - 1) / kernels::kKvPageTokens);
+  const auto num_pages = static_cast<size_t>(kernels::kv_pages_of(num_tokens));
   for (LayerState& state : layers_) {
     if (state.ssm != nullptr) {
       const auto from = static_cast<size_t>(source), to = static_cast<size_t>(slot);
