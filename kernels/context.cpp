@@ -1,5 +1,8 @@
 #include "kernels/context.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <cstdlib>
 #include <string>
 
@@ -7,6 +10,12 @@
 
 namespace nemo::kernels {
 namespace {
+
+/// Linux gives a process AMX's tile registers, 8 KiB a thread, if it asks (arch_prctl(2)).
+bool may_use_tiles() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
 
 bool machine_has(Isa isa) {
   switch (isa) {
@@ -19,12 +28,16 @@ bool machine_has(Isa isa) {
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
              __builtin_cpu_supports("avx512dq");
     case Isa::kAvx512Bf16:
-      return machine_has(Isa::kAvx512) && __builtin_cpu_supports("avx512bf16");
+      return machine_has(Isa::kAvx512) && __builtin_cpu_supports("avx512bf16") &&
+             __builtin_cpu_supports("avx512vbmi");
+    case Isa::kAmx:
+      return machine_has(Isa::kAvx512Bf16) && __builtin_cpu_supports("amx-tile") &&
+             __builtin_cpu_supports("amx-bf16") && may_use_tiles();
   }
   return false;
 }
 
-constexpr Isa kAll[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16};
+constexpr Isa kAll[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx};
 
 Isa best_of_machine() {
   Isa best = Isa::kScalar;
@@ -45,6 +58,8 @@ std::string_view isa_name(Isa isa) {
       return "avx512";
     case Isa::kAvx512Bf16:
       return "avx512bf16";
+    case Isa::kAmx:
+      return "amx";
   }
   return "unknown";
 }
@@ -60,7 +75,7 @@ Isa detect_isa() {
                 ErrorKind::kBadJob);
   }
   throw Error("NEMO_ISA", std::string("unknown instruction set '") + wish + "'",
-              "use scalar, avx2, avx512 or avx512bf16", ErrorKind::kBadJob);
+              "use scalar, avx2, avx512, avx512bf16 or amx", ErrorKind::kBadJob);
 }
 
 }  // namespace nemo::kernels

@@ -10,10 +10,10 @@ namespace nemo::kernels {
 
 /// Instruction sets we have kernels for, in rising order. Bits are promised within one of them, closeness
 /// across.
-enum class Isa : uint8_t { kScalar, kAvx2, kAvx512, kAvx512Bf16 };
+enum class Isa : uint8_t { kScalar, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
-/// The best one of this machine; the environment variable NEMO_ISA (scalar, avx2, avx512, avx512bf16) lowers
-/// it, and throws Error when it names something unknown or absent.
+/// The best one of this machine; the environment variable NEMO_ISA (scalar, avx2, avx512, avx512bf16, amx)
+/// lowers it, and throws Error when it names something unknown or absent.
 Isa detect_isa();
 std::string_view isa_name(Isa isa);
 

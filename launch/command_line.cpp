@@ -21,7 +21,8 @@ constexpr const char* kAbout =
 
 constexpr const char* kFooter =
     "Exit codes: 0 all done, 1 failed, 2 bad job or command line, 75 stopped early and resumable.\n"
-    "Environment: NEMO_ISA=scalar|avx2|avx512|avx512bf16 lowers the instruction set, NEMO_PYTHON names the "
+    "Environment: NEMO_ISA=scalar|avx2|avx512|avx512bf16|amx lowers the instruction set, NEMO_PYTHON names "
+    "the "
     "python3\n"
     "with jinja2 that renders chat templates, NEMO_PROGRESS=live|log|off chooses how progress is shown.";
 

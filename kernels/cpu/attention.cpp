@@ -89,16 +89,17 @@ class QueryBlock {
         page_table_(page_table),
         rows_(rows),
         kv_head_(kv_head),
-        dim_(call.pages.head_dim) {}
+        dim_(call.pages.head_dim),
+        shape_(call.kernels.tile_shape(call.types.queries)) {}
 
   int64_t queries() const { return (rows_.end - rows_.begin) * call_.heads_per_kv; }
   int64_t stretches() const { return ceil_div(segment_.position + rows_.end, kStretchTokens); }
 
   /// The queries as matmul_tile reads them.
   const std::byte* pack(Buffers& buffers) const {
-    auto* packed = buffers.packed.get<std::byte>(queries() * packed_bytes());
-    auto* rounded = buffers.rounded.get<float>(kTileRows * dim_);
-    for_each_tile(0, queries(), [&](int64_t begin, int64_t end) {
+    auto* packed = buffers.packed.get<std::byte>(queries_in_units() * packed_bytes());
+    auto* rounded = buffers.rounded.get<float>(shape_.most_rows * dim_);
+    for_each_tile(0, queries(), shape_, [&](int64_t begin, int64_t end) {
       for (int64_t q = begin; q < end; ++q)
         std::copy_n(call_.q.row(row_of(q)) + column_of(q), dim_, rounded + (q - begin) * dim_);
       const int64_t rows = end - begin;
@@ -113,7 +114,7 @@ class QueryBlock {
   void visit(int64_t stretch, const std::byte* packed, Buffers& buffers, const Seen& seen) const {
     std::fill_n(seen.states, queries(), SoftmaxState{});
     std::fill_n(seen.sums, queries() * dim_, 0.0f);
-    auto* scores = buffers.scores.get<float>(queries() * kKvPageTokens);
+    auto* scores = buffers.scores.get<float>(queries_in_units() * kKvPageTokens);
     const int64_t end =
         std::min((stretch + 1) * kStretchPages, ceil_div(segment_.position + rows_.end, kKvPageTokens));
     for (int64_t page = stretch * kStretchPages; page < end; ++page) {
@@ -150,12 +151,16 @@ class QueryBlock {
     return (kv_head_ * call_.heads_per_kv + query % call_.heads_per_kv) * dim_;
   }
 
-  /// Calls body(begin, end) for tiles of nearly equal height.
+  int64_t queries_in_units() const { return ceil_div(queries(), shape_.row_unit) * shape_.row_unit; }
+
+  /// Calls body(begin, end) for tiles of nearly equal height, as a matrix product's.
   template <class Body>
-  void for_each_tile(int64_t begin, int64_t end, Body&& body) const {
-    const int64_t tiles = ceil_div(end - begin, kTileRows);
+  static void for_each_tile(int64_t begin, int64_t end, const TileShape& shape, Body&& body) {
+    const int64_t tiles = ceil_div(end - begin, shape.most_rows),
+                  units = ceil_div(end - begin, shape.row_unit);
     for (int64_t t = 0; t < tiles; ++t)
-      body(begin + (end - begin) * t / tiles, begin + (end - begin) * (t + 1) / tiles);
+      body(begin + units * t / tiles * shape.row_unit,
+           std::min(end, begin + units * (t + 1) / tiles * shape.row_unit));
   }
 
   /// Calls body(row, end_row, visible) for the rows that see the page, those together that see all of it.
@@ -170,7 +175,8 @@ class QueryBlock {
 
   static int64_t steps(DType type, int64_t dim) { return type == DType::kFloat32 ? dim : ceil_div(dim, 2); }
   int64_t packed_bytes() const {
-    return steps(call_.types.queries, dim_) * call_.kernels.x_step_bytes(call_.types.queries);
+    const int64_t units = ceil_div(steps(call_.types.queries, dim_), shape_.step_unit);
+    return units * shape_.step_unit * call_.kernels.x_step_bytes(call_.types.queries);
   }
 
   int64_t page_offset(int64_t page) const {
@@ -196,13 +202,12 @@ class QueryBlock {
   }
 
   void score(int64_t page, const std::byte* packed, const std::byte* keys, float* scores) const {
-    for_each_tile(0, queries(), [&](int64_t begin, int64_t end) {
+    for_each_tile(0, queries(), shape_, [&](int64_t begin, int64_t end) {
       call_.kernels.matmul_tile(call_.types.keys,
                                 {.x = packed + begin * packed_bytes(),
                                  .weight = keys,
                                  .steps = steps(call_.types.keys, dim_),
                                  .rows = end - begin,
-                                 .columns = kKvPageTokens,
                                  .y = scores + begin * kKvPageTokens,
                                  .y_stride = kKvPageTokens,
                                  .ahead = end == queries() ? next(call_.pages.keys, page) : nullptr});
@@ -214,7 +219,8 @@ class QueryBlock {
     const float scale = call_.pages.scales.key / std::sqrt(static_cast<float>(dim_));
     call_.kernels.softmax_page(scores + begin * kKvPageTokens, end - begin, visible, scale,
                                seen.states + begin);
-    for_each_tile(begin, end, [&](int64_t first, int64_t tile_end) {
+    constexpr TileShape kValueTiles{.most_rows = kVectorTileRows};
+    for_each_tile(begin, end, kValueTiles, [&](int64_t first, int64_t tile_end) {
       call_.kernels.add_values(call_.types.values,
                                {.values = values,
                                 .visible = visible,
@@ -232,6 +238,7 @@ class QueryBlock {
   PageTable page_table_;
   RowBlock rows_;
   int64_t kv_head_, dim_;
+  TileShape shape_;
 };
 
 std::vector<RowBlock> divide_rows(std::span<const Segment> segments, int64_t rows_per_block) {
@@ -246,6 +253,7 @@ std::vector<RowBlock> divide_rows(std::span<const Segment> segments, int64_t row
 void attend_by_blocks(const Call& call, std::span<const QueryBlock> blocks) {
   call.context.threads.run(static_cast<int64_t>(blocks.size()), [&](int64_t i) {
     static thread_local Buffers buffers;
+    const UseOfTiles use(call.kernels);
     const QueryBlock& block = blocks[static_cast<size_t>(i)];
     const std::byte* packed = block.pack(buffers);
     const Seen total = buffers.total.get(block.queries(), call.pages.head_dim);
@@ -277,6 +285,7 @@ void attend_by_stretches(const Call& call, std::span<const QueryBlock> blocks) {
   };
   call.context.threads.run(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
     static thread_local Buffers buffers;
+    const UseOfTiles use(call.kernels);
     const Task& task = tasks[static_cast<size_t>(i)];
     task.block->visit(task.stretch, task.block->pack(buffers), buffers, seen(task));
   });

@@ -18,8 +18,6 @@ namespace {
 constexpr int64_t kShortPiece = 16 << 10;
 constexpr int64_t kLongPiece = 128 << 10;
 constexpr int64_t kFewTiles = 3;
-/// One row alone waits for memory, which is read fastest in several streams at once: of so many blocks.
-constexpr int64_t kStreams = 4;
 /// Bytes of weights a task should have at most and tasks a thread should have at least, or one would wait for
 /// the other; tiles of rows a task should at least and at most have: x and the sums of more rows would leave
 /// the caches before the next block of weights comes.
@@ -31,6 +29,7 @@ constexpr int64_t kMostTaskTiles = 22;
 struct RowTile {
   int64_t row_begin = 0;
   int64_t rows = 0;
+  int64_t packed_row = 0;  ///< where its x lies, counted in whole units of rows
 };
 
 /// The rows that go through one weight, as tiles [tile_begin, tile_end), and the tasks that do it.
@@ -54,30 +53,46 @@ struct Division {
   int64_t blocks_per_task = 0;
   int64_t num_tasks = 0;
 
-  void divide(std::span<const int64_t> offsets, std::span<const PackedMatrix> weights, int64_t num_threads);
+  int64_t packed_rows = 0;
+
+  void divide(std::span<const int64_t> offsets, std::span<const PackedMatrix> weights, const TileShape& shape,
+              int64_t num_threads);
+  void add_tiles(int64_t begin, int64_t rows, const TileShape& shape);
 };
 
+/// Tiles of nearly equal height, 7 rows as 4 + 3 and not 6 + 1, where that is a matter of rows and not of
+/// units. Only the last one may end within a unit.
+void Division::add_tiles(int64_t begin, int64_t rows, const TileShape& shape) {
+  const int64_t count = ceil_div(rows, shape.most_rows), units = ceil_div(rows, shape.row_unit);
+  for (int64_t t = 0; t < count; ++t) {
+    const int64_t first = units * t / count * shape.row_unit;
+    const int64_t end = std::min(rows, units * (t + 1) / count * shape.row_unit);
+    tiles.push_back({begin + first, end - first, packed_rows + first});
+  }
+  packed_rows += units * shape.row_unit;
+}
+
 void Division::divide(std::span<const int64_t> offsets, std::span<const PackedMatrix> weights,
-                      int64_t num_threads) {
+                      const TileShape& shape, int64_t num_threads) {
   tiles.clear();
   groups.clear();
+  packed_rows = 0;
   int64_t blocks = 0, block_bytes = 1;
   for (size_t e = 0; e < weights.size(); ++e) {
     const int64_t begin = offsets[e], rows = offsets[e + 1] - begin;
     if (rows == 0 || weights[e].n() == 0) continue;
-    const int64_t count = ceil_div(rows, kTileRows);
     const auto tile_begin = static_cast<int64_t>(tiles.size());
-    for (int64_t t = 0; t < count; ++t)  // tiles of nearly equal height: 7 rows as 4 + 3 and not 6 + 1
-      tiles.push_back({begin + rows * t / count, rows * (t + 1) / count - rows * t / count});
-    groups.push_back({.weight = &weights[e], .tile_begin = tile_begin, .tile_end = tile_begin + count});
+    add_tiles(begin, rows, shape);
+    groups.push_back(
+        {.weight = &weights[e], .tile_begin = tile_begin, .tile_end = static_cast<int64_t>(tiles.size())});
     blocks += groups.back().blocks();
     block_bytes = std::max<int64_t>(1, weights[e].bytes() / groups.back().blocks());
   }
   const int64_t wanted_tasks = kTasksPerThread * num_threads;
   blocks_per_task = std::max<int64_t>(1, std::min(kTaskWeightBytes / block_bytes, blocks / wanted_tasks));
   if (tiles.size() == 1 && tiles[0].rows == 1) {  // every task with all its streams
-    const int64_t fewest = std::clamp<int64_t>(blocks / num_threads, 1, kStreams);
-    blocks_per_task = std::max(fewest, blocks_per_task / kStreams * kStreams);
+    const int64_t fewest = std::clamp<int64_t>(blocks / num_threads, 1, shape.streams);
+    blocks_per_task = std::max(fewest, blocks_per_task / shape.streams * shape.streams);
   }
   const int64_t wanted_chunks =
       std::max<int64_t>(1, wanted_tasks * blocks_per_task / std::max<int64_t>(1, blocks));
@@ -101,9 +116,10 @@ class Product {
         division_(division),
         kernels_(kernels),
         dtype_(dtype),
+        shape_(kernels.tile_shape(dtype)),
         x_unit_(kernels.x_unit(format, dtype)),
-        row_bytes_(x_steps(dtype, x.cols) * kernels.x_step_bytes(dtype)),
-        packed_x_(division.packed_x.get<std::byte>(x.rows * row_bytes_)) {}
+        row_bytes_(in_units(x_steps(dtype, x.cols), shape_.step_unit) * kernels.x_step_bytes(dtype)),
+        packed_x_(division.packed_x.get<std::byte>(division.packed_rows * row_bytes_)) {}
 
   void pack(const RowTile& tile) const {
     kernels_.pack_x(dtype_, x_unit_, x_.row(tile.row_begin), x_.stride, tile.rows, x_.cols, packed(tile));
@@ -121,7 +137,8 @@ class Product {
                                          static_cast<size_t>(tile_end - tile_begin));
     const int64_t last_block = std::min(group.blocks(), first_block + division_.blocks_per_task);
     const bool one_row = tiles.size() == 1 && tiles[0].rows == 1;
-    const int64_t batch = one_row && !is_quantized(group.weight->format()) ? kStreams : 1;
+    const int64_t batch = one_row && !is_quantized(group.weight->format()) ? shape_.streams : 1;
+    const UseOfTiles use(kernels_);
     for (int64_t block = first_block; block < last_block; block += batch)
       run_blocks(*group.weight, block, std::min(batch, last_block - block), tiles);
   }
@@ -130,7 +147,9 @@ class Product {
   /// A step is one k of floats or two of bfloat16.
   static int64_t x_steps(DType dtype, int64_t k) { return dtype == DType::kFloat32 ? k : ceil_div(k, 2); }
 
-  std::byte* packed(const RowTile& tile) const { return packed_x_ + tile.row_begin * row_bytes_; }
+  static int64_t in_units(int64_t count, int64_t unit) { return ceil_div(count, unit) * unit; }
+
+  std::byte* packed(const RowTile& tile) const { return packed_x_ + tile.packed_row * row_bytes_; }
 
   /// Whether quantized weights are widened in pieces first, for many rows at once. Few rows widen them in
   /// registers, if they are multiplied as floats: pairs of bfloat16 would have to be put together again
@@ -145,7 +164,7 @@ class Product {
   void run_blocks(const PackedMatrix& weight, int64_t block, int64_t count,
                   std::span<const RowTile> tiles) const {
     static thread_local Scratch sums_of_this_thread;
-    const int64_t block_sums = rows_of(tiles) * kBlockColumns;
+    const int64_t block_sums = in_units(rows_of(tiles), shape_.row_unit) * kBlockColumns;
     auto* sums = sums_of_this_thread.get<float>(count * block_sums);
     std::fill_n(sums, count * block_sums, 0.0f);
     const std::byte* data = weight.data() + block * packed_block_bytes(weight.format(), x_.cols);
@@ -161,10 +180,11 @@ class Product {
     return tiles.back().row_begin + tiles.back().rows - tiles.front().row_begin;
   }
 
-  /// k of a piece of weights, in whole groups of them.
-  static int64_t piece_k(WeightFormat format, std::span<const RowTile> tiles) {
+  /// k of a piece of weights, in whole groups of them and whole units of steps.
+  int64_t piece_k(WeightFormat format, std::span<const RowTile> tiles) const {
     const int64_t bytes = static_cast<int64_t>(tiles.size()) <= kFewTiles ? kShortPiece : kLongPiece;
-    return bytes / packed_block_bytes(format, kNvfp4Block) * kNvfp4Block;
+    const int64_t unit = std::max(kNvfp4Block, 2 * shape_.step_unit);
+    return bytes / packed_block_bytes(format, unit) * unit;
   }
 
   /// Weights of `blocks` blocks as they lie in memory.
@@ -218,19 +238,19 @@ class Product {
     // x in bfloat16 is padded to pairs, also where it is read in float32.
     const int64_t padded = dtype_ == DType::kBFloat16 ? ceil_div(piece.count, 2) * 2 : piece.count;
     for (const RowTile& tile : tiles) {
-      const MatmulTile operands{
-          .x = packed(tile) + x_steps(type, piece.begin) * tile.rows * kernels_.x_step_bytes(type),
-          .weight = weight,
-          .steps = x_steps(type, padded),
-          .rows = tile.rows,
-          .columns = kBlockColumns,
-          .y = sums,
-          .y_stride = kBlockColumns,
-          .resume = true,
-          .blocks = blocks,
-          .block_bytes = packed_block_bytes(format, x_.cols),
-          .ahead = &tile >= first_fetching ? ahead.data : nullptr,
-          .ahead_share = ahead.share};
+      const MatmulTile operands{.x = packed(tile) + x_steps(type, piece.begin) *
+                                                        in_units(tile.rows, shape_.row_unit) *
+                                                        kernels_.x_step_bytes(type),
+                                .weight = weight,
+                                .steps = x_steps(type, padded),
+                                .rows = tile.rows,
+                                .y = sums,
+                                .y_stride = kBlockColumns,
+                                .resume = true,
+                                .blocks = blocks,
+                                .block_bytes = packed_block_bytes(format, x_.cols),
+                                .ahead = &tile >= first_fetching ? ahead.data : nullptr,
+                                .ahead_share = ahead.share};
       if (is_quantized(format)) {
         kernels_.quantized_tile(format, operands);
       } else {
@@ -256,6 +276,7 @@ class Product {
   const Division& division_;
   const RowKernels& kernels_;
   DType dtype_;
+  TileShape shape_;
   float x_unit_;
   int64_t row_bytes_;
   std::byte* packed_x_;
@@ -298,11 +319,13 @@ void matmul_grouped(const Context& context, TensorView<const float> x, std::span
   if (weights.empty() || x.rows == 0) return;
   static thread_local Division division_of_this_thread;
   Division& division = division_of_this_thread;
-  division.divide(offsets, weights, context.threads.num_threads());
+  const RowKernels& kernels = row_kernels(context.isa);
+  const DType dtype = read_type(weights[0], context);
+  const TileShape shape = kernels.tile_shape(dtype);
+  division.divide(offsets, weights, shape, context.threads.num_threads());
 
-  const Product product{
-      x, y, division, row_kernels(context.isa), weights[0].format(), read_type(weights[0], context)};
-  for_each_row(context, static_cast<int64_t>(division.tiles.size()), kTileRows * x.cols,
+  const Product product{x, y, division, kernels, weights[0].format(), dtype};
+  for_each_row(context, static_cast<int64_t>(division.tiles.size()), shape.most_rows * x.cols,
                [&](int64_t tile) { product.pack(division.tiles[static_cast<size_t>(tile)]); });
   context.threads.run(division.num_tasks, [&](int64_t task) { product.run(task); });
 }

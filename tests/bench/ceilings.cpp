@@ -113,7 +113,25 @@ __attribute__((target("avx512f,avx512bf16"))) void multiply_bf16(int64_t rounds)
 #undef NEMO_KEEP
 }
 
-/// flops of one instruction = lanes * products per lane * 2.
+/// Four sums of 16 x 16 hide the latency of the one unit, three times a round.
+__attribute__((target("amx-tile,amx-bf16"))) void multiply_amx(int64_t rounds) {
+  struct Config {
+    uint8_t palette, rest[15];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+  };
+  static constexpr Config kConfig = {1, {}, {64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16}};
+  _tile_loadconfig(&kConfig);  // zeroes all tiles
+  for (int64_t r = 0; r < 3 * rounds; ++r) {
+    _tile_dpbf16ps(0, 4, 5);
+    _tile_dpbf16ps(1, 4, 5);
+    _tile_dpbf16ps(2, 4, 5);
+    _tile_dpbf16ps(3, 4, 5);
+  }
+  _tile_release();
+}
+
+/// What twelve instructions a round give; flops of one = sums * products per sum * 2.
 double measure_peak(ThreadPool& threads, void (*multiply)(int64_t), int64_t flops) {
   const double seconds =
       fastest(3, [&] { threads.run(threads.num_threads(), [&](int64_t) { multiply(kPeakRounds); }); });
@@ -128,8 +146,9 @@ Ceilings measure_ceilings(ThreadPool& threads, Isa isa) {
   const bool wide = isa >= Isa::kAvx512;
   ceilings.float32_flops_per_s =
       measure_peak(threads, wide ? multiply_avx512 : multiply_avx2, wide ? 32 : 16);
-  ceilings.bfloat16_flops_per_s =
-      isa == Isa::kAvx512Bf16 ? measure_peak(threads, multiply_bf16, 64) : ceilings.float32_flops_per_s;
+  ceilings.bfloat16_flops_per_s = isa == Isa::kAmx ? measure_peak(threads, multiply_amx, 16 * 16 * 64)
+                                  : isa == Isa::kAvx512Bf16 ? measure_peak(threads, multiply_bf16, 64)
+                                                            : ceilings.float32_flops_per_s;
   return ceilings;
 }
 

@@ -75,7 +75,7 @@ struct Operands {
   /// Block by block with another tile, in pieces that stay in the caches. The packed x lies in `sums`.
   void run_tiles(const Context& context, void (*tile_of)(const MatmulTile&)) {
     const RowKernels& kernels = row_kernels(context.isa);
-    const int64_t tiles = ceil_div(y.rows, kTileRows), chunks = ceil_div(tiles, 22);
+    const int64_t tiles = ceil_div(y.rows, kVectorTileRows), chunks = ceil_div(tiles, 22);
     sums.values.resize(static_cast<size_t>(x.rows * x.cols));
     const auto begin = [&](int64_t tile) { return y.rows * tile / tiles; };
     context.threads.run(tiles, [&](int64_t t) {
@@ -107,7 +107,6 @@ struct Operands {
                  .weight = at,
                  .steps = count,
                  .rows = rows,
-                 .columns = kBlockColumns,
                  .y = y.view().row(begin(t)) + block * kBlockColumns,
                  .y_stride = y.cols,
                  .ahead = turn >= 0 && rows > 1 ? ahead : nullptr,

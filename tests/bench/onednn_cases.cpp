@@ -31,7 +31,7 @@ memory filled(const memory::desc& description, const dnnl::engine& engine) {
 }
 
 Case onednn_case(int64_t rows, int64_t n, int64_t k) {
-  const bool bf16 = kernels::detect_isa() == kernels::Isa::kAvx512Bf16;
+  const bool bf16 = kernels::detect_isa() >= kernels::Isa::kAvx512Bf16;
   const auto type = bf16 ? memory::data_type::bf16 : memory::data_type::f32;
   auto operands = std::make_shared<Operands>();
   const dnnl::matmul::primitive_desc chosen(

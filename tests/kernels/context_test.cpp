@@ -25,7 +25,7 @@ class WithIsa {
 
 TEST(DetectIsa, EveryLowerOneCanBeChosen) {
   const Isa best = detect_isa();
-  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
+  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx}) {
     if (isa > best) continue;
     const WithIsa wish(std::string(isa_name(isa)).c_str());
     EXPECT_EQ(detect_isa(), isa);

@@ -1,13 +1,16 @@
-// AVX-512 for machines with AVX2 only, so that the bodies in kernels/cpu/simd are tested with 16 lanes and
-// with vdpbf16ps on any machine: included ahead of isa_avx512.cpp, isa_avx512bf16.cpp and context.cpp (see
-// CMakeLists.txt here). GCC lowers vectors of 64 bytes to pairs of 32; what the bodies call by name is here.
-// What it cannot test is the compiler's AVX-512 code.
+// AVX-512 and AMX for machines with AVX2 only, so that the bodies in kernels/cpu/simd are tested with 16
+// lanes, with vdpbf16ps and with tile registers on any machine: included ahead of isa_avx512.cpp,
+// isa_avx512bf16.cpp, isa_amx.cpp and context.cpp (see CMakeLists.txt here). GCC lowers vectors of 64 bytes
+// to pairs of 32; what the bodies call by name is here. What it cannot test is the compiler's AVX-512 code.
 #pragma once
 
 #include <immintrin.h>
 #include <stdint.h>
+#include <sys/syscall.h>
 
 #define __builtin_cpu_supports(feature) __builtin_cpu_supports("avx2")
+#undef SYS_arch_prctl
+#define SYS_arch_prctl SYS_sched_yield  // succeeds as the permission to use tiles does
 
 #if defined(__AVX2__)
 
@@ -69,9 +72,58 @@ NEMO_EMULATED __m512 dot_bf16(__m512 sum, __m512bh a, __m512bh b) {
   return without_subnormal(sum);
 }
 
+/// Tile registers of 16 rows of 64 bytes, the one shape that we use; NaN before they are configured.
+struct Tile {
+  Words16 rows[16];
+};
+thread_local Tile tiles[8];
+
+inline void load_config(const void*) {
+  for (Tile& tile : tiles) tile = {};
+}
+inline void release_tiles() {
+  for (Tile& tile : tiles)
+    for (Words16& row : tile.rows) row = Words16{} + 0x7fc00000u;
+}
+inline void load_tile(int tile, const void* from, int64_t stride) {
+  for (int r = 0; r < 16; ++r)
+    __builtin_memcpy(&tiles[tile].rows[r], static_cast<const char*>(from) + r * stride, 64);
+}
+inline void store_tile(int tile, void* to, int64_t stride) {
+  for (int r = 0; r < 16; ++r)
+    __builtin_memcpy(static_cast<char*>(to) + r * stride, &tiles[tile].rows[r], 64);
+}
+
+/// The even products are summed in rising order, the odd ones too, the two sums are added, and that to the
+/// sum (Intel's instruction set reference, TDPBF16PS).
+inline void multiply_tiles(int sums, int a, int b) {
+  for (int r = 0; r < 16; ++r) {
+    __m512 even = {}, odd = {};
+    for (int k = 0; k < 16; ++k) {
+      const Words16 x = Words16{} + tiles[a].rows[r][k], weight = tiles[b].rows[k];
+      even = without_subnormal(
+          fmadd(without_subnormal((__m512)(x << 16)), without_subnormal((__m512)(weight << 16)), even));
+      odd = without_subnormal(fmadd(without_subnormal((__m512)(x & 0xffff0000u)),
+                                    without_subnormal((__m512)(weight & 0xffff0000u)), odd));
+    }
+    const auto sum = without_subnormal((__m512)tiles[sums].rows[r]);
+    tiles[sums].rows[r] = (Words16)without_subnormal(sum + without_subnormal(even + odd));
+  }
+}
+
 }  // namespace
 }  // namespace nemo::emulated
 
+#undef _tile_zero
+#undef _tile_loadd
+#undef _tile_stored
+#undef _tile_dpbf16ps
+#define _tile_loadconfig ::nemo::emulated::load_config
+#define _tile_release ::nemo::emulated::release_tiles
+#define _tile_zero(tile) ::nemo::emulated::tiles[tile] = {}
+#define _tile_loadd ::nemo::emulated::load_tile
+#define _tile_stored ::nemo::emulated::store_tile
+#define _tile_dpbf16ps ::nemo::emulated::multiply_tiles
 #define _mm512_fmadd_ps ::nemo::emulated::fmadd
 #define _mm512_max_ps ::nemo::emulated::larger
 #define _mm512_min_ps ::nemo::emulated::smaller

@@ -37,7 +37,7 @@ class MatmulTest : public KernelTest {
 
 TEST_P(MatmulTest, AgreesWithDoublePrecision) {
   for (DType dtype : {DType::kFloat32, DType::kBFloat16}) {
-    for (int64_t rows : {1, 2, 3, 4, 5, 6, 7, 11, 13}) check(dtype, rows, 70, 37);
+    for (int64_t rows : {1, 2, 3, 4, 5, 6, 7, 11, 13, 16, 17, 33}) check(dtype, rows, 70, 37);
     for (int64_t n : {1, 15, 16, 17, 63, 64, 65, 129}) check(dtype, 5, n, 64);
     for (int64_t k : {1, 2, 3, 255, 256, 257, 511}) check(dtype, 4, 20, k);
     check(dtype, 0, 20, 20);
@@ -81,6 +81,53 @@ TEST_P(MatmulTest, OrderOfTheSumIsFixedForAdversarialValues) {
     };
     expect_row_pure(op, {x}, n);
   }
+}
+
+/// Both instructions for bfloat16 take subnormal numbers for zero, and make none.
+float normal(float x) {
+  return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(0.0f, x) : x;
+}
+float add_product(float sum, float a, float b) {
+  return normal(std::fma(normal(a), normal(b), sum));
+}
+
+/// vdpbf16ps adds the odd product of a pair, then the even one.
+float sum_of_pairs(const float* x, const float* w, int64_t k) {
+  float sum = 0;
+  for (int64_t t = 0; t < k; t += 2) sum = add_product(add_product(sum, x[t + 1], w[t + 1]), x[t], w[t]);
+  return sum;
+}
+
+/// TDPBF16PS sums the even and the odd products of 32, then adds the two, then that to the sum.
+float sum_of_tiles(const float* x, const float* w, int64_t k) {
+  float sum = 0;
+  for (int64_t begin = 0; begin < k; begin += 32) {
+    float halves[2] = {};
+    for (int64_t t = begin; t < std::min(k, begin + 32); ++t)
+      halves[t % 2] = add_product(halves[t % 2], x[t], w[t]);
+    sum = normal(sum + normal(halves[0] + halves[1]));
+  }
+  return sum;
+}
+
+TEST_P(MatmulTest, SumsInTheOrderOfTheInstructions) {
+  if (GetParam().isa < Isa::kAvx512Bf16) GTEST_SKIP() << "this one has no instruction for bfloat16";
+  const int64_t rows = 19, n = 70, k = 318;
+  Matrix x = random_matrix(random_, rows, k), w = random_matrix(random_, n, k);
+  std::uniform_int_distribution<int> exponent(-70, 3);  // many products and sums are subnormal
+  for (Matrix* m : {&x, &w})
+    for (int64_t i = 0; i < m->rows(); ++i)
+      for (int64_t t = 0; t < k; ++t)
+        (*m)(i, t) = rounded(DType::kBFloat16, std::ldexp((*m)(i, t), i % 3 == 0 ? exponent(random_) : 0));
+  for (int64_t t = 0; t < k; ++t) x(1, t) = std::ldexp(x(1, t), -125);
+  Matrix y(rows, n);
+  matmul(context(DType::kBFloat16), x.view(), pack(DType::kBFloat16, w), y.view());
+  const auto sum = GetParam().isa == Isa::kAmx ? sum_of_tiles : sum_of_pairs;
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < n; ++j) {
+      const float expected = sum(x.row(i), w.row(j), k) + 0.0f;
+      ASSERT_TRUE(same_bits(&y(i, j), &expected, 1)) << i << ", " << j << ": " << y(i, j) << ", " << expected;
+    }
 }
 
 TEST_P(MatmulTest, GroupedEqualsOneByOne) {

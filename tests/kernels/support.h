@@ -23,7 +23,7 @@ struct Setting {
 
 inline std::vector<Setting> all_settings() {
   std::vector<Setting> settings;
-  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16})
+  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx})
     for (int threads : {1, 2, 3})
       if (isa <= detect_isa()) settings.push_back({isa, threads});
   return settings;

@@ -7,6 +7,7 @@
 #include "kernels/cpu/simd/mamba2.h"
 #include "kernels/cpu/simd/matmul.h"
 #include "kernels/cpu/simd/matmul_quantized.h"
+#include "kernels/cpu/simd/matmul_tiles.h"
 #include "kernels/cpu/simd/tree_sum.h"
 #include "kernels/cpu/simd/widen.h"
 
@@ -27,6 +28,9 @@ constexpr RowKernels all_rows() {
           .silu = map_row<silu>,
           .exp = map_row<exp>,
           .logit_stats = logit_stats_row,
+          .tile_shape = tile_shape,
+          .begin_tiles = begin_tiles,
+          .end_tiles = end_tiles,
           .x_step_bytes = x_step_bytes,
           .pack_x = pack_x,
           .matmul_tile = matmul_tile,

@@ -109,7 +109,7 @@ void add_value_rows(const ValueTile& tile) {
 
 template <class Values>
 void add_values_of(const ValueTile& tile) {
-  static_assert(kTileRows == 6);
+  static_assert(kVectorTileRows == 6);
   constexpr void (*kByRows[])(const ValueTile&) = {add_value_rows<Values, 1>, add_value_rows<Values, 2>,
                                                    add_value_rows<Values, 3>, add_value_rows<Values, 4>,
                                                    add_value_rows<Values, 5>, add_value_rows<Values, 6>};

@@ -61,12 +61,6 @@ constexpr int tile_vectors(int rows) {
 /// sees that.
 constexpr int64_t kAheadSteps = 8;
 
-/// How many lanes of vector `v` from `column` on are columns of the tile.
-NEMO_INLINE int64_t lanes_left(const MatmulTile& tile, int64_t column, int v) {
-  const int64_t left = tile.columns - column - v * kLanes;
-  return left < 0 ? 0 : left < kLanes ? left : kLanes;
-}
-
 template <class Format, int kRows, int kVectors>
 NEMO_INLINE void sum_columns(const MatmulTile& tile, int64_t column) {
   const auto* weight = static_cast<const uint32_t*>(tile.weight) + column;
@@ -82,8 +76,7 @@ NEMO_INLINE void sum_columns(const MatmulTile& tile, int64_t column) {
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v)
-        sum[r][v] = load_some(tile.y + r * tile.y_stride + column + v * kLanes, lanes_left(tile, column, v));
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = load(tile.y + r * tile.y_stride + column + v * kLanes);
   }
   for (int64_t step = 0; step < tile.steps; ++step) {
     for (int i = 0; kRows > 1 && i < kVectors * kLanes; i += 16)
@@ -109,8 +102,7 @@ NEMO_INLINE void sum_columns(const MatmulTile& tile, int64_t column) {
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v)
-      store_some(tile.y + r * tile.y_stride + column + v * kLanes, lanes_left(tile, column, v), sum[r][v]);
+    for (int v = 0; v < kVectors; ++v) store(tile.y + r * tile.y_stride + column + v * kLanes, sum[r][v]);
 }
 
 /// A function of its own for several rows: inlined into tile_rows, 128 rows took a quarter longer.
@@ -124,11 +116,9 @@ void tile_rows(const MatmulTile& tile) {
   constexpr int kVectors = tile_vectors<Format>(kRows);
   constexpr int64_t kStride = kVectors * kLanes, kRest = kBlockColumns % kStride;
   int64_t column = 0;
-  for (; column + kStride <= kBlockColumns && column < tile.columns; column += kStride)
+  for (; column + kStride <= kBlockColumns; column += kStride)
     tile_columns<Format, kRows, kVectors>(tile, column);
-  if constexpr (kRest > 0) {
-    if (column < tile.columns) tile_columns<Format, kRows, kRest / kLanes>(tile, column);
-  }
+  if constexpr (kRest > 0) tile_columns<Format, kRows, kRest / kLanes>(tile, column);
 }
 
 /// Steps of a turn: memory is read fastest in several streams at once, in turns of a few lines.
@@ -145,7 +135,6 @@ void row_of_blocks(const MatmulTile& tile) {
                                       step * kBlockColumns * 4,
                             .steps = tile.steps - step < kTurnSteps ? tile.steps - step : kTurnSteps,
                             .rows = 1,
-                            .columns = kBlockColumns,
                             .y = tile.y + block * kBlockColumns,
                             .y_stride = kBlockColumns,
                             .resume = true};
@@ -157,7 +146,7 @@ void row_of_blocks(const MatmulTile& tile) {
 
 template <class Format>
 void tile_of_format(const MatmulTile& tile) {
-  static_assert(kTileRows == 6);
+  static_assert(kVectorTileRows == 6);
   if (tile.blocks > 1) return row_of_blocks<Format>(tile);
   constexpr void (*kByRows[])(const MatmulTile&) = {tile_rows<Format, 1>, tile_rows<Format, 2>,
                                                     tile_rows<Format, 3>, tile_rows<Format, 4>,
@@ -165,7 +154,7 @@ void tile_of_format(const MatmulTile& tile) {
   kByRows[tile.rows - 1](tile);
 }
 
-void matmul_tile(DType dtype, const MatmulTile& tile) {
+void vector_tile(DType dtype, const MatmulTile& tile) {
   if (dtype == DType::kFloat32) {
     tile_of_format<Float32Format>(tile);
   } else {
@@ -173,7 +162,7 @@ void matmul_tile(DType dtype, const MatmulTile& tile) {
   }
 }
 
-/// A row of at most kXChunk values as matmul_tile reads them; returns how many 4-byte units. An odd k in
+/// A row of at most kXChunk values as vector_tile reads them; returns how many 4-byte units. An odd k in
 /// bfloat16 is padded with zero, and the weights are too: 0 * 0.
 constexpr int64_t kXChunk = 256;
 int64_t units_of_row(DType dtype, float unit, const float* x, int64_t n, uint32_t* units) {
@@ -193,8 +182,8 @@ int64_t units_of_row(DType dtype, float unit, const float* x, int64_t n, uint32_
   return (n + 1) / 2 * Bfloat16Format::kParts;
 }
 
-void pack_x(DType dtype, float unit, const float* x, int64_t x_stride, int64_t rows, int64_t k,
-            void* packed) {
+void pack_x_for_vectors(DType dtype, float unit, const float* x, int64_t x_stride, int64_t rows, int64_t k,
+                        void* packed) {
   alignas(64) uint32_t units[kXChunk + kLanes];
   for (int64_t r = 0; r < rows; ++r) {
     auto* out = static_cast<uint32_t*>(packed) + r;

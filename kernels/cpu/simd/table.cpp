@@ -12,6 +12,8 @@ const RowKernels& row_kernels(Isa isa) {
       return kRowKernelsAvx512;
     case Isa::kAvx512Bf16:
       return kRowKernelsAvx512Bf16;
+    case Isa::kAmx:
+      return kRowKernelsAmx;
   }
   return kRowKernelsScalar;
 }

@@ -10,8 +10,8 @@
 
 namespace nemo::kernels {
 
-/// Rows a tile of the matrix product has at most: 6 rows x 64 columns fill the 32 registers of AVX-512.
-inline constexpr int64_t kTileRows = 6;
+/// Rows a tile of vectors has at most: 6 rows x 64 columns fill the 32 registers of AVX-512.
+inline constexpr int64_t kVectorTileRows = 6;
 /// Rows of a tile whose quantized weights are best widened in registers. With more there are too few of
 /// those: sums are put aside, and weights are widened for fewer columns at a time, twice as often.
 inline constexpr int64_t kQuantizedTileRows = 4;
@@ -23,14 +23,23 @@ inline constexpr int64_t kConvMaxTaps = 8;
 /// Columns tree_sum works on at a time.
 inline constexpr int64_t kTreeColumns = 256;
 
-/// One tile of y: up to kTileRows rows times one packed block; or one row times several of all their columns.
+/// How an instruction set divides the rows of a matrix product.
+struct TileShape {
+  int64_t most_rows = 0;
+  int64_t row_unit = 1;   ///< x and y have room for so many rows, or a multiple
+  int64_t step_unit = 1;  ///< likewise x for steps; sums are only interrupted at multiples
+  /// One row alone waits for memory, which vectors read fastest in several streams at once: of so many
+  /// blocks.
+  int64_t streams = 4;
+};
+
+/// One tile of y: up to TileShape::most_rows rows times one packed block; or one row times several.
 struct MatmulTile {
   const void* x = nullptr;       ///< as pack_x leaves it, from the first step on
   const void* weight = nullptr;  ///< the block, from the first step on
   int64_t steps = 0;             ///< how far to sum: steps of k (float32) or of 2 k (bfloat16)
   int64_t rows = 0;
-  int64_t columns = 0;  ///< <= kBlockColumns; the others are not stored
-  float* y = nullptr;
+  float* y = nullptr;  ///< [rows in whole units, kBlockColumns]
   int64_t y_stride = 0;
   bool resume = false;      ///< the sum goes on from what y holds
   int64_t blocks = 1;       ///< of one row: y has kBlockColumns for each
@@ -104,7 +113,7 @@ struct ValueTile {
   int64_t head_dim = 0;
   const float* weights = nullptr;  ///< [rows, kBlockColumns]
   const SoftmaxState* states = nullptr;
-  int64_t rows = 0;       ///< <= kTileRows
+  int64_t rows = 0;       ///< <= kVectorTileRows
   float* sums = nullptr;  ///< [rows, head_dim]
   /// Values that will be read soon, as many as these, to be fetched meanwhile; null: none.
   const void* ahead = nullptr;
@@ -134,10 +143,14 @@ struct RowKernels {
   void (*exp)(const float* x, int64_t n, float* y);
   void (*logit_stats)(const float* x, int64_t n, LogitStats* stats);
 
+  TileShape (*tile_shape)(DType dtype);
+  /// Around all calls of matmul_tile that a thread makes in one task.
+  void (*begin_tiles)();
+  void (*end_tiles)();
   /// Bytes a step of one row takes in a packed tile of x.
   int64_t (*x_step_bytes)(DType dtype);
-  /// unit * x [rows, k], rows x_stride apart -> the layout matmul_tile reads: [steps, rows]. A unit other
-  /// than 1 is only for bfloat16 that is read in float32.
+  /// unit * x [rows, k], rows x_stride apart -> the layout matmul_tile reads: [steps, rows], or what the
+  /// instruction set has instead. A unit other than 1 is only for bfloat16 that is read in float32.
   void (*pack_x)(DType dtype, float unit, const float* x, int64_t x_stride, int64_t rows, int64_t k,
                  void* packed);
   void (*matmul_tile)(DType dtype, const MatmulTile& tile);
@@ -172,9 +185,22 @@ struct RowKernels {
 
 const RowKernels& row_kernels(Isa isa);
 
+/// A task's use of matmul_tile.
+class UseOfTiles {
+ public:
+  explicit UseOfTiles(const RowKernels& kernels) : kernels_(kernels) { kernels.begin_tiles(); }
+  ~UseOfTiles() { kernels_.end_tiles(); }
+  UseOfTiles(const UseOfTiles&) = delete;
+  UseOfTiles& operator=(const UseOfTiles&) = delete;
+
+ private:
+  const RowKernels& kernels_;
+};
+
 extern const RowKernels kRowKernelsScalar;
 extern const RowKernels kRowKernelsAvx2;
 extern const RowKernels kRowKernelsAvx512;
 extern const RowKernels kRowKernelsAvx512Bf16;
+extern const RowKernels kRowKernelsAmx;
 
 }  // namespace nemo::kernels
