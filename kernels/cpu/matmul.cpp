@@ -13,18 +13,17 @@
 namespace nemo::kernels {
 namespace {
 
-/// Bytes of a block that all tiles of rows run through before the next ones: they stay in L1 for a few tiles.
-/// Many tiles take them from L2 as fast, and sums are put down and taken up less often.
-constexpr int64_t kShortPiece = 16 << 10;
+/// Bytes of a block that all tiles of rows run through before the next ones, unless tiles are few
+/// (TileShape::short_piece). Many take them from L2 as fast, and sums are put down and taken up less often.
 constexpr int64_t kLongPiece = 128 << 10;
 constexpr int64_t kFewTiles = 3;
 /// Bytes of weights a task should have at most and tasks a thread should have at least, or one would wait for
-/// the other; tiles of rows a task should at least and at most have: x and the sums of more rows would leave
+/// the other; rows a task should at least and at most have: x and the sums of more rows would leave
 /// the caches before the next block of weights comes.
 constexpr int64_t kTaskWeightBytes = 2 << 20;
 constexpr int64_t kTasksPerThread = 4;
-constexpr int64_t kFewestTaskTiles = 4;
-constexpr int64_t kMostTaskTiles = 22;
+constexpr int64_t kFewestTaskRows = 24;
+constexpr int64_t kMostTaskRows = 132;
 
 struct RowTile {
   int64_t row_begin = 0;
@@ -99,7 +98,8 @@ void Division::divide(std::span<const int64_t> offsets, std::span<const PackedMa
   num_tasks = 0;
   for (Group& group : groups) {
     group.tiles_per_task =
-        std::clamp(ceil_div(group.tiles(), wanted_chunks), kFewestTaskTiles, kMostTaskTiles);
+        std::clamp(ceil_div(group.tiles(), wanted_chunks), ceil_div(kFewestTaskRows, shape.most_rows),
+                   kMostTaskRows / shape.most_rows);
     group.task_begin = num_tasks;
     num_tasks += ceil_div(group.blocks(), blocks_per_task) * group.row_chunks();
   }
@@ -151,13 +151,11 @@ class Product {
 
   std::byte* packed(const RowTile& tile) const { return packed_x_ + tile.packed_row * row_bytes_; }
 
-  /// Whether quantized weights are widened in pieces first, for many rows at once. Few rows widen them in
-  /// registers, if they are multiplied as floats: pairs of bfloat16 would have to be put together again
-  /// there, and a tile of float32 x may have no exponent to spare for the unit of e2m1.
+  /// Whether quantized weights are widened in pieces first, for many rows at once. A tile of float32 x may
+  /// have no exponent to spare for the unit of e2m1.
   bool widens_ahead(const PackedMatrix& weight, std::span<const RowTile> tiles) const {
     return is_quantized(weight.format()) &&
-           (rows_of(tiles) > kQuantizedTileRows || dtype_ == DType::kFloat32 ||
-            kernels_.widened_type(dtype_) != DType::kFloat32);
+           (rows_of(tiles) > kernels_.quantized_rows || dtype_ == DType::kFloat32);
   }
 
   /// Sums are kept in a buffer of this thread, 64 columns a row, from piece to piece of k.
@@ -182,7 +180,7 @@ class Product {
 
   /// k of a piece of weights, in whole groups of them and whole units of steps.
   int64_t piece_k(WeightFormat format, std::span<const RowTile> tiles) const {
-    const int64_t bytes = static_cast<int64_t>(tiles.size()) <= kFewTiles ? kShortPiece : kLongPiece;
+    const int64_t bytes = static_cast<int64_t>(tiles.size()) <= kFewTiles ? shape_.short_piece : kLongPiece;
     const int64_t unit = std::max(kNvfp4Block, 2 * shape_.step_unit);
     return bytes / packed_block_bytes(format, unit) * unit;
   }
@@ -231,7 +229,9 @@ class Product {
   /// parts of what lies ahead: memory is to be as busy as they are, all the time. Of many the last few do.
   void run_tiles(WeightFormat format, std::span<const RowTile> tiles, Piece piece, const std::byte* weight,
                  Ahead ahead, float* sums, int64_t blocks = 1) const {
-    const DType type = format == WeightFormat::kBFloat16 ? DType::kBFloat16 : DType::kFloat32;
+    const DType type = is_quantized(format)                ? kernels_.widened_type(dtype_)
+                       : format == WeightFormat::kBFloat16 ? DType::kBFloat16
+                                                           : DType::kFloat32;
     const int64_t fetching = std::min(static_cast<int64_t>(tiles.size()), kFewTiles);
     const RowTile* first_fetching = tiles.data() + tiles.size() - fetching;
     ahead.share *= fetching;

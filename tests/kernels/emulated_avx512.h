@@ -72,6 +72,32 @@ NEMO_EMULATED __m512 dot_bf16(__m512 sum, __m512bh a, __m512bh b) {
   return without_subnormal(sum);
 }
 
+/// What is done to 16 bits each where quantized weights become pairs of bfloat16.
+typedef uint16_t Halves32 __attribute__((vector_size(64)));
+typedef uint8_t Bytes64 __attribute__((vector_size(64)));
+
+inline __m512i look_up_bytes(__m512i index, __m512i table) {
+  return (__m512i)__builtin_shuffle((Bytes64)table, (Bytes64)index & 63);
+}
+inline __m512i look_up_halves(__m512i index, __m512i table) {
+  return (__m512i)__builtin_shuffle((Halves32)table, (Halves32)index & 31);
+}
+inline __m512i larger_bytes(__m512i a, __m512i b) {
+  return (__m512i)((Bytes64)a > (Bytes64)b ? (Bytes64)a : (Bytes64)b);
+}
+inline __mmask32 test_halves(__m512i a, __m512i b) {
+  const Halves32 both = (Halves32)a & (Halves32)b;
+  __mmask32 mask = 0;
+  for (int i = 0; i < 32; ++i) mask |= static_cast<__mmask32>(both[i] != 0) << i;
+  return mask;
+}
+inline __m512i blend_halves(__mmask32 mask, __m512i a, __m512i b) {
+  Halves32 chosen = (Halves32)a;
+  for (int i = 0; i < 32; ++i)
+    if ((mask >> i & 1) != 0) chosen[i] = ((Halves32)b)[i];
+  return (__m512i)chosen;
+}
+
 /// Tile registers of 16 rows of 64 bytes, the one shape that we use; NaN before they are configured.
 struct Tile {
   Words16 rows[16];
@@ -114,6 +140,18 @@ inline void multiply_tiles(int sums, int a, int b) {
 }  // namespace
 }  // namespace nemo::emulated
 
+#define _mm512_permutexvar_epi8 ::nemo::emulated::look_up_bytes
+#define _mm512_permutexvar_epi16 ::nemo::emulated::look_up_halves
+#define _mm512_mask_permutexvar_epi16(from, mask, index, table) \
+  ::nemo::emulated::blend_halves(mask, from, ::nemo::emulated::look_up_halves(index, table))
+#define _mm512_max_epu8 ::nemo::emulated::larger_bytes
+#define _mm512_test_epi16_mask ::nemo::emulated::test_halves
+#define _mm512_testn_epi16_mask ~::nemo::emulated::test_halves
+#define _mm512_mask_test_epi16_mask(mask, a, b) ((mask) & ::nemo::emulated::test_halves(a, b))
+#define _mm512_mask_blend_epi16 ::nemo::emulated::blend_halves
+#define _mm512_maskz_add_epi16(mask, a, b) \
+  ::nemo::emulated::blend_halves(          \
+      mask, __m512i{}, (__m512i)((::nemo::emulated::Halves32)(a) + (::nemo::emulated::Halves32)(b)))
 #undef _tile_zero
 #undef _tile_loadd
 #undef _tile_stored

@@ -35,6 +35,7 @@ constexpr RowKernels all_rows() {
           .pack_x = pack_x,
           .matmul_tile = matmul_tile,
           .quantized_tile = quantized_tile,
+          .quantized_rows = kQuantizedRows,
           .widened_type = widened_type,
           .x_unit = x_unit,
           .widen_weights = widen_weights,

@@ -49,13 +49,13 @@ NEMO_INLINE void make_nan(const MatmulTile& tile, int64_t column) {
 }
 
 /// Sums that met a NaN in their weights, which were widened as if it was a number.
-__attribute__((noinline)) void make_nans(WeightFormat format, const MatmulTile& tile) {
+__attribute__((noinline)) void make_nans(WeightFormat format, const MatmulTile& tile, int64_t num_k) {
   const auto* codes = static_cast<const uint8_t*>(tile.weight);
   if (format == WeightFormat::kFp8) {
-    for (int64_t i = 0; i < tile.steps * kBlockColumns; ++i)
+    for (int64_t i = 0; i < num_k * kBlockColumns; ++i)
       if ((codes[i] & 0x7f) == 0x7f) make_nan(tile, fp8_column(i));
   } else {
-    for (int64_t k = 0; k < tile.steps; k += kNvfp4Block, codes += kGroupBytes)
+    for (int64_t k = 0; k < num_k; k += kNvfp4Block, codes += kGroupBytes)
       for (int64_t i = 0; i < kBlockColumns; ++i)
         if ((codes[i] & 0x7f) == 0x7f) make_nan(tile, nvfp4_column(i));
   }
@@ -140,24 +140,32 @@ constexpr int tile_parts(int rows, int most) {
   return parts < most ? parts : most;
 }
 
+/// Rows whose quantized weights are best widened in registers. With more there are too few of those: sums are
+/// put aside, and weights are widened for fewer columns at a time, twice as often. None where products are
+/// made of pairs: those would have to be put together again there.
+constexpr int64_t kQuantizedVectorRows = 4;
+constexpr int64_t quantized_vector_rows() {
+  return Bfloat16Format::kParts == 1 ? 0 : kQuantizedVectorRows;
+}
+
 template <class Tile, int kRows>
 void quantized_rows(const MatmulTile& tile) {
   constexpr int kParts = tile_parts(kRows, Tile::kFormat == WeightFormat::kFp8 ? 4 : 2);
   Codes largest = {};
   for (int64_t column = 0; column < kBlockColumns; column += 16 * kParts)
     largest = larger(largest, Tile::template columns<kRows, kParts>(tile, column));
-  if (noted_nan(largest)) make_nans(Tile::kFormat, tile);
+  if (noted_nan(largest)) make_nans(Tile::kFormat, tile, tile.steps);
 }
 
 template <class Tile>
 void quantized_tile_of(const MatmulTile& tile) {
-  static_assert(kQuantizedTileRows == 4);
+  static_assert(kQuantizedVectorRows == 4);
   constexpr void (*kByRows[])(const MatmulTile&) = {quantized_rows<Tile, 1>, quantized_rows<Tile, 2>,
                                                     quantized_rows<Tile, 3>, quantized_rows<Tile, 4>};
   kByRows[tile.rows - 1](tile);
 }
 
-void quantized_tile(WeightFormat format, const MatmulTile& tile) {
+inline void quantized_vector_tile(WeightFormat format, const MatmulTile& tile) {
   if (format == WeightFormat::kFp8) {
     quantized_tile_of<Fp8Tile>(tile);
   } else {

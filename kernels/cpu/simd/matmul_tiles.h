@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/cpu/simd/matmul.h"
+#include "kernels/cpu/simd/matmul_quantized.h"
 
 namespace nemo::kernels {
 namespace {
@@ -29,7 +30,8 @@ struct TileConfig {
 
 TileShape tile_shape(DType dtype) {
   if (dtype == DType::kFloat32) return {.most_rows = kVectorTileRows};
-  return {.most_rows = kUnit, .row_unit = kUnit, .step_unit = kUnit, .streams = 1};
+  return {
+      .most_rows = 2 * kUnit, .row_unit = kUnit, .step_unit = kUnit, .streams = 1, .short_piece = 128 << 10};
 }
 
 void begin_tiles() {
@@ -40,34 +42,90 @@ void end_tiles() {
   _tile_release();  // threads that wait need not have their tiles saved
 }
 
-/// Adds 16 steps to the four sums of 16 columns; x: one tile of it.
-NEMO_INLINE void add_steps(const void* x, const char* weight) {
-  _tile_loadd(4, x, 64);
-  _tile_loadd(5, weight, kStepBytes);
-  _tile_dpbf16ps(0, 4, 5);
-  _tile_loadd(6, weight + 64, kStepBytes);
-  _tile_dpbf16ps(1, 4, 6);
-  _tile_loadd(5, weight + 128, kStepBytes);
-  _tile_dpbf16ps(2, 4, 5);
-  _tile_loadd(6, weight + 192, kStepBytes);
-  _tile_dpbf16ps(3, 4, 6);
-}
+/// One unit of rows times 64 columns, in registers 0 to 3.
+struct OneUnit {
+  static constexpr int64_t kRows = kUnit, kColumns = 64;
+  static NEMO_INLINE void load(const float* y, int64_t stride) {
+    _tile_loadd(0, y, stride);
+    _tile_loadd(1, y + 16, stride);
+    _tile_loadd(2, y + 32, stride);
+    _tile_loadd(3, y + 48, stride);
+  }
+  static NEMO_INLINE void store(float* y, int64_t stride) {
+    _tile_stored(0, y, stride);
+    _tile_stored(1, y + 16, stride);
+    _tile_stored(2, y + 32, stride);
+    _tile_stored(3, y + 48, stride);
+  }
+  static NEMO_INLINE void add_steps(const char* x, const char* weight) {
+    _tile_loadd(4, x, 64);
+    _tile_loadd(5, weight, kStepBytes);
+    _tile_dpbf16ps(0, 4, 5);
+    _tile_loadd(6, weight + 64, kStepBytes);
+    _tile_dpbf16ps(1, 4, 6);
+    _tile_loadd(5, weight + 128, kStepBytes);
+    _tile_dpbf16ps(2, 4, 5);
+    _tile_loadd(6, weight + 192, kStepBytes);
+    _tile_dpbf16ps(3, 4, 6);
+  }
+};
+
+/// Two units times 32 columns: one load less for four products.
+struct TwoUnits {
+  static constexpr int64_t kRows = 2 * kUnit, kColumns = 32;
+  static NEMO_INLINE void load(const float* y, int64_t stride) {
+    const auto* below = reinterpret_cast<const float*>(reinterpret_cast<const char*>(y) + kUnit * stride);
+    _tile_loadd(0, y, stride);
+    _tile_loadd(1, y + 16, stride);
+    _tile_loadd(2, below, stride);
+    _tile_loadd(3, below + 16, stride);
+  }
+  static NEMO_INLINE void store(float* y, int64_t stride) {
+    auto* below = reinterpret_cast<float*>(reinterpret_cast<char*>(y) + kUnit * stride);
+    _tile_stored(0, y, stride);
+    _tile_stored(1, y + 16, stride);
+    _tile_stored(2, below, stride);
+    _tile_stored(3, below + 16, stride);
+  }
+  static NEMO_INLINE void add_steps(const char* x, const char* weight) {
+    _tile_loadd(4, x, 64);
+    _tile_loadd(6, weight, kStepBytes);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(7, weight + 64, kStepBytes);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, x + kTileBytes, 64);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+};
 
 /// The last steps of a block, if they do not fill a tile: what lies behind them is not ours, and may be NaN.
-void add_last_steps(const void* x, const char* weight, int64_t steps) {
+template <class Sums>
+void add_last_steps(const char* x, const char* weight, int64_t steps) {
   alignas(64) char padded[kUnit * kStepBytes] = {};
-  __builtin_memcpy(padded, weight, static_cast<size_t>(steps * kStepBytes));
+  for (int64_t i = 0; i < steps; ++i)
+    __builtin_memcpy(padded + i * kStepBytes, weight + i * kStepBytes, Sums::kColumns * 4);
   asm volatile("" : : "r"(padded) : "memory");  // GCC 12 does not know that tiles are loaded from memory
-  add_steps(x, padded);
+  Sums::add_steps(x, padded);
 }
 
-void bf16_tile(const MatmulTile& tile) {
+/// What lies ahead, in equal parts from some steps to the next.
+struct Fetching {
+  const char* ahead;
+  int64_t pace;
+
+  NEMO_INLINE void next() {
+    for (int64_t i = 0; i < pace; i += 64) __builtin_prefetch(ahead + i, 0, 2);
+    ahead += pace;
+  }
+};
+
+template <class Sums>
+void bf16_columns(const MatmulTile& tile, int64_t column, Fetching& fetching) {
+  float* y = tile.y + column;
   const int64_t y_stride = tile.y_stride * 4;
   if (tile.resume) {
-    _tile_loadd(0, tile.y, y_stride);
-    _tile_loadd(1, tile.y + 16, y_stride);
-    _tile_loadd(2, tile.y + 32, y_stride);
-    _tile_loadd(3, tile.y + 48, y_stride);
+    Sums::load(y, y_stride);
   } else {
     _tile_zero(0);
     _tile_zero(1);
@@ -75,48 +133,111 @@ void bf16_tile(const MatmulTile& tile) {
     _tile_zero(3);
   }
   const auto* x = static_cast<const char*>(tile.x);
-  const auto* weight = static_cast<const char*>(tile.weight);
-  const auto* ahead = static_cast<const char*>(tile.ahead != nullptr ? tile.ahead : tile.weight);
-  const int64_t pace = tile.ahead != nullptr ? kUnit * kStepBytes / tile.ahead_share : 0;
+  const auto* weight = static_cast<const char*>(tile.weight) + column * 4;
   int64_t step = 0;
   for (; step + kUnit <= tile.steps; step += kUnit) {
-    for (int64_t i = 0; i < pace; i += 64) __builtin_prefetch(ahead + i, 0, 2);
-    add_steps(x, weight);
-    x += kTileBytes;
+    fetching.next();
+    Sums::add_steps(x, weight);
+    x += Sums::kRows * 64;
     weight += kUnit * kStepBytes;
-    ahead += pace;
   }
-  if (step < tile.steps) add_last_steps(x, weight, tile.steps - step);
-  _tile_stored(0, tile.y, y_stride);
-  _tile_stored(1, tile.y + 16, y_stride);
-  _tile_stored(2, tile.y + 32, y_stride);
-  _tile_stored(3, tile.y + 48, y_stride);
+  if (step < tile.steps) add_last_steps<Sums>(x, weight, tile.steps - step);
+  Sums::store(y, y_stride);
+}
+
+template <class Sums>
+void bf16_tile(const MatmulTile& tile) {
+  constexpr int64_t kParts = kBlockColumns / Sums::kColumns;
+  Fetching fetching = {static_cast<const char*>(tile.weight), 0};
+  if (tile.ahead != nullptr)
+    fetching = {static_cast<const char*>(tile.ahead), kUnit * kStepBytes / (kParts * tile.ahead_share)};
+  for (int64_t column = 0; column < kBlockColumns; column += Sums::kColumns)
+    bf16_columns<Sums>(tile, column, fetching);
 }
 
 void matmul_tile(DType dtype, const MatmulTile& tile) {
   if (dtype == DType::kFloat32) {
     vector_tile(dtype, tile);
   } else {
-    bf16_tile(tile);
+    (tile.rows > kUnit ? bf16_tile<TwoUnits> : bf16_tile<OneUnit>)(tile);
   }
 }
 
-/// bfloat16: [steps / 16][16 rows][16 steps], with zeros beyond the rows and beyond k.
+/// One unit of rows widens its weights itself, half the columns of a tile ahead. A tile register cannot be
+/// loaded from stores that have not reached the cache, nor, for the machine compares 12 bits of addresses,
+/// while such are under way to the same place in another page: so the halves share a page.
+constexpr int64_t kQuantizedRows = kUnit;
+constexpr int64_t kHalf = kBlockColumns / 2;
+
+NEMO_INLINE void add_first_half(const char* x, const uint32_t* weight) {
+  _tile_loadd(4, x, 64);
+  _tile_loadd(5, weight, kHalf * 4);
+  _tile_dpbf16ps(0, 4, 5);
+  _tile_loadd(6, weight + 16, kHalf * 4);
+  _tile_dpbf16ps(1, 4, 6);
+}
+NEMO_INLINE void add_second_half(const uint32_t* weight) {
+  _tile_loadd(5, weight, kHalf * 4);
+  _tile_dpbf16ps(2, 4, 5);
+  _tile_loadd(6, weight + 16, kHalf * 4);
+  _tile_dpbf16ps(3, 4, 6);
+}
+
+/// The weights of one tile after another.
+template <WeightFormat kFormat>
+struct Widening {
+  static constexpr int64_t kPackedBytes =
+      kUnit / kGroupPairs * (kFormat == WeightFormat::kFp8 ? kGroupPairs * kBlockColumns * 2 : kGroupBytes);
+  alignas(4096) uint32_t pairs[2][kUnit * kHalf];
+  Bytes64 largest = {};
+
+  NEMO_INLINE void widen(const uint8_t* packed, int64_t steps, int64_t half) {
+    if (steps < kUnit) __builtin_memset(pairs[half], 0, sizeof pairs[half]);
+    to_pairs(kFormat, packed, steps < kUnit ? steps : kUnit, {half, pairs[half], kHalf}, largest);
+    asm volatile("" : : "r"(pairs) : "memory");  // as above
+  }
+};
+
+template <WeightFormat kFormat>
+void quantized_unit(const MatmulTile& tile) {
+  Widening<kFormat> weights;
+  const auto* packed = static_cast<const uint8_t*>(tile.weight);
+  const auto* x = static_cast<const char*>(tile.x);
+  Fetching fetching = {static_cast<const char*>(tile.ahead),
+                       tile.ahead != nullptr ? weights.kPackedBytes : 0};
+  OneUnit::load(tile.y, tile.y_stride * 4);
+  if (tile.steps > 0) weights.widen(packed, tile.steps, 0);
+  for (int64_t left = tile.steps; left > 0; left -= kUnit, x += kTileBytes) {
+    fetching.next();
+    weights.widen(packed, left, 1);
+    add_first_half(x, weights.pairs[0]);
+    packed += weights.kPackedBytes;
+    if (left > kUnit) weights.widen(packed, left - kUnit, 0);
+    add_second_half(weights.pairs[1]);
+  }
+  OneUnit::store(tile.y, tile.y_stride * 4);
+  if (has_nan(weights.largest)) make_nans(kFormat, tile, 2 * tile.steps);
+}
+
+void quantized_tile(WeightFormat format, const MatmulTile& tile) {
+  (format == WeightFormat::kFp8 ? quantized_unit<WeightFormat::kFp8>
+                                : quantized_unit<WeightFormat::kNvfp4>)(tile);
+}
+
+/// bfloat16: [steps / 16][rows in whole units][16 steps], with zeros beyond the rows and beyond k.
 void pack_x(DType dtype, float unit, const float* x, int64_t x_stride, int64_t rows, int64_t k,
             void* packed) {
   if (dtype == DType::kFloat32) return pack_x_for_vectors(dtype, unit, x, x_stride, rows, k, packed);
-  auto* out = static_cast<char*>(packed);
   constexpr int64_t kTileK = 2 * kUnit;
-  for (int64_t begin = 0; begin < k; begin += kTileK, out += kTileBytes) {
-    for (int64_t r = 0; r < kUnit; ++r) {
-      auto* line = reinterpret_cast<uint16_t*>(out + 64 * r);
+  const int64_t padded_rows = rows > kUnit ? 2 * kUnit : kUnit;
+  auto* line = static_cast<uint16_t*>(packed);
+  for (int64_t begin = 0; begin < k; begin += kTileK)
+    for (int64_t r = 0; r < padded_rows; ++r, line += kTileK)
       for (int64_t i = 0; i < kTileK; i += kLanes) {
         const int64_t left = r < rows ? k - begin - i : 0;
         const int64_t n = left < 0 ? 0 : left < kLanes ? left : kLanes;
         store_bf16(line + i, round_to_bf16(load_some(x + r * x_stride + begin + i, n)));
       }
-    }
-  }
 }
 
 #else
@@ -129,6 +250,11 @@ void end_tiles() {}
 
 void matmul_tile(DType dtype, const MatmulTile& tile) {
   vector_tile(dtype, tile);
+}
+
+constexpr int64_t kQuantizedRows = quantized_vector_rows();
+void quantized_tile(WeightFormat format, const MatmulTile& tile) {
+  quantized_vector_tile(format, tile);
 }
 
 void pack_x(DType dtype, float unit, const float* x, int64_t x_stride, int64_t rows, int64_t k,

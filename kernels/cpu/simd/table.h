@@ -12,9 +12,6 @@ namespace nemo::kernels {
 
 /// Rows a tile of vectors has at most: 6 rows x 64 columns fill the 32 registers of AVX-512.
 inline constexpr int64_t kVectorTileRows = 6;
-/// Rows of a tile whose quantized weights are best widened in registers. With more there are too few of
-/// those: sums are put aside, and weights are widened for fewer columns at a time, twice as often.
-inline constexpr int64_t kQuantizedTileRows = 4;
 /// Output columns of a packed block.
 inline constexpr int64_t kBlockColumns = 64;
 /// Channels causal_conv_silu works on at a time, and taps it can have.
@@ -31,6 +28,8 @@ struct TileShape {
   /// One row alone waits for memory, which vectors read fastest in several streams at once: of so many
   /// blocks.
   int64_t streams = 4;
+  /// Bytes of weights that a few tiles run through before the next ones: vectors find them in L1 again.
+  int64_t short_piece = 16 << 10;
 };
 
 /// One tile of y: up to TileShape::most_rows rows times one packed block; or one row times several.
@@ -154,9 +153,10 @@ struct RowKernels {
   void (*pack_x)(DType dtype, float unit, const float* x, int64_t x_stride, int64_t rows, int64_t k,
                  void* packed);
   void (*matmul_tile)(DType dtype, const MatmulTile& tile);
-  /// The same of quantized weights, by what x is in float32: widened in registers. For x in bfloat16, where
-  /// that is read in float32 too (widened_type): a packed tile of it in its unit, a step for each k.
+  /// The same of quantized weights and x in bfloat16, of up to quantized_rows rows: widened on the way. A
+  /// step is as in the packed x; where x is read in float32 too (widened_type), that is in its unit.
   void (*quantized_tile)(WeightFormat format, const MatmulTile& tile);
+  int64_t quantized_rows;
   /// What quantized weights are widened to for x in `dtype`: bfloat16, or float32 also where products of
   /// bfloat16 are made of floats. There, a packed tile of x in bfloat16 is one in float32 too.
   DType (*widened_type)(DType dtype);

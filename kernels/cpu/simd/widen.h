@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/simd/codes.h"
 #include "kernels/cpu/simd/matmul.h"
+#include "kernels/cpu/simd/widen_pairs.h"
 
 namespace nemo::kernels {
 namespace {
@@ -91,16 +92,10 @@ constexpr int64_t kGroupPairs = kNvfp4Block / 2;
 constexpr int64_t kGroupBytes = kBlockColumns * (1 + kGroupPairs);
 
 /// Two k of eight columns, to where matmul_tile reads them.
-template <DType kTo>
 NEMO_INLINE void put(uint32_t* out, int64_t step, int64_t column, Floats8 even, Floats8 odd) {
-  if (kTo == DType::kFloat32) {
-    uint32_t* at = out + 2 * step * kBlockColumns + column;
-    *reinterpret_cast<UnalignedWords8*>(at) = (Words8)even;
-    *reinterpret_cast<UnalignedWords8*>(at + kBlockColumns) = (Words8)odd;
-  } else {
-    *reinterpret_cast<UnalignedWords8*>(out + step * kBlockColumns + column) =
-        (Words8)even >> 16 | (Words8)odd;
-  }
+  uint32_t* at = out + 2 * step * kBlockColumns + column;
+  *reinterpret_cast<UnalignedWords8*>(at) = (Words8)even;
+  *reinterpret_cast<UnalignedWords8*>(at + kBlockColumns) = (Words8)odd;
 }
 
 /// The column of a byte of a step, or of a group's scales: see packed_block.h.
@@ -138,8 +133,7 @@ __attribute__((noinline)) void put_nans_of_nvfp4(const uint8_t* packed, int64_t 
 }
 
 /// Steps of 64 pairs of e4m3 codes, 16 columns in 32 bytes.
-template <DType kTo>
-void widen_fp8(const uint8_t* packed, int64_t steps, uint32_t* out) {
+void fp8_to_floats(const uint8_t* packed, int64_t steps, uint32_t* out) {
   Codes largest = {};
   for (int64_t step = 0; step < steps; ++step) {
     const uint8_t* codes = packed + step * 2 * kBlockColumns;
@@ -148,17 +142,17 @@ void widen_fp8(const uint8_t* packed, int64_t steps, uint32_t* out) {
       const Codes pairs = load_codes(codes + 2 * column);
       note_nans(pairs, largest);
       const Weights16x2 weights = widen_e4m3(pairs);
-      put<kTo>(out, step, column, weights.even.first, weights.odd.first);
-      put<kTo>(out, step, column + 8, weights.even.last, weights.odd.last);
+      put(out, step, column, weights.even.first, weights.odd.first);
+      put(out, step, column + 8, weights.even.last, weights.odd.last);
     }
   }
-  if (noted_nan(largest)) put_nans_of_fp8<kTo>(packed, steps, out);
+  if (noted_nan(largest)) put_nans_of_fp8<DType::kFloat32>(packed, steps, out);
 }
 
 /// Groups of 8 steps: 64 block scales, then [8][64] pairs of e2m1 codes, the lower one first; 32 columns in
 /// 32 bytes. kOwnUnit: they are multiplied by their unit, for an x that is not.
-template <DType kTo, bool kOwnUnit>
-void widen_nvfp4(const uint8_t* packed, int64_t steps, uint32_t* out) {
+template <bool kOwnUnit>
+void nvfp4_to_floats(const uint8_t* packed, int64_t steps, uint32_t* out) {
   constexpr float kUnit = kOwnUnit ? kE2m1Unit : 1.0f;
   Codes largest = {};
   for (int64_t step = 0; step < steps; step += kGroupPairs) {
@@ -174,28 +168,46 @@ void widen_nvfp4(const uint8_t* packed, int64_t steps, uint32_t* out) {
           const Weights16 even = widen_e2m1(even_codes(pairs), scales[half]);
           const Weights16 odd = widen_e2m1(odd_codes(pairs), scales[half]);
           const int64_t to = column + 16 * half;
-          put<kTo>(out, step + s, to, even.first * kUnit, odd.first * kUnit);
-          put<kTo>(out, step + s, to + 8, even.last * kUnit, odd.last * kUnit);
+          put(out, step + s, to, even.first * kUnit, odd.first * kUnit);
+          put(out, step + s, to + 8, even.last * kUnit, odd.last * kUnit);
         }
       }
     }
   }
-  if (noted_nan(largest)) put_nans_of_nvfp4<kTo>(packed, steps, out);
+  if (noted_nan(largest)) put_nans_of_nvfp4<DType::kFloat32>(packed, steps, out);
 }
+
+void widen_to_floats(WeightFormat format, DType dtype, const uint8_t* packed, int64_t steps, uint32_t* out) {
+  if (format == WeightFormat::kFp8) {
+    fp8_to_floats(packed, steps, out);
+  } else if (x_unit(format, dtype) == 1.0f) {
+    nvfp4_to_floats<true>(packed, steps, out);
+  } else {
+    nvfp4_to_floats<false>(packed, steps, out);
+  }
+}
+
+#if defined(__AVX512BF16__)
+void widen_to_pairs(WeightFormat format, const uint8_t* packed, int64_t steps, uint32_t* out) {
+  Bytes64 largest = {};
+  for (int64_t i = 0; i < 2; ++i)
+    to_pairs(format, packed, steps, {i, out + i * kBlockColumns / 2, kBlockColumns}, largest);
+  if (!has_nan(largest)) return;
+  if (format == WeightFormat::kFp8) {
+    put_nans_of_fp8<DType::kBFloat16>(packed, steps, out);
+  } else {
+    put_nans_of_nvfp4<DType::kBFloat16>(packed, steps, out);
+  }
+}
+#endif
 
 void widen_weights(WeightFormat format, DType dtype, const void* packed, int64_t steps, void* widened) {
   const auto* codes = static_cast<const uint8_t*>(packed);
   auto* out = static_cast<uint32_t*>(widened);
-  const bool to_float32 = widened_type(dtype) == DType::kFloat32;
-  if (format == WeightFormat::kFp8) {
-    (to_float32 ? widen_fp8<DType::kFloat32> : widen_fp8<DType::kBFloat16>)(codes, steps, out);
-  } else if (!to_float32) {
-    widen_nvfp4<DType::kBFloat16, true>(codes, steps, out);
-  } else if (x_unit(format, dtype) == 1.0f) {
-    widen_nvfp4<DType::kFloat32, true>(codes, steps, out);
-  } else {
-    widen_nvfp4<DType::kFloat32, false>(codes, steps, out);
-  }
+#if defined(__AVX512BF16__)
+  if (widened_type(dtype) == DType::kBFloat16) return widen_to_pairs(format, codes, steps, out);
+#endif
+  widen_to_floats(format, dtype, codes, steps, out);
 }
 
 }  // namespace
