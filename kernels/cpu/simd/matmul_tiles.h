@@ -169,6 +169,9 @@ void matmul_tile(DType dtype, const MatmulTile& tile) {
 constexpr int64_t kQuantizedRows = kUnit;
 constexpr int64_t kHalf = kBlockColumns / 2;
 
+/// How many bytes ahead packed weights are asked for, beyond the block's end too: the next one follows it.
+constexpr int64_t kWideningAhead = 16 << 10;
+
 NEMO_INLINE void add_first_half(const char* x, const uint32_t* weight) {
   _tile_loadd(4, x, 64);
   _tile_loadd(5, weight, kHalf * 4);
@@ -193,7 +196,8 @@ struct Widening {
 
   NEMO_INLINE void widen(const uint8_t* packed, int64_t steps, int64_t half) {
     if (steps < kUnit) __builtin_memset(pairs[half], 0, sizeof pairs[half]);
-    to_pairs(kFormat, packed, steps < kUnit ? steps : kUnit, {half, pairs[half], kHalf}, largest);
+    to_pairs(kFormat, packed, steps < kUnit ? steps : kUnit,
+             {half, pairs[half], kHalf, packed + kWideningAhead}, largest);
     asm volatile("" : : "r"(pairs) : "memory");  // as above
   }
 };
@@ -203,12 +207,9 @@ void quantized_unit(const MatmulTile& tile) {
   Widening<kFormat> weights;
   const auto* packed = static_cast<const uint8_t*>(tile.weight);
   const auto* x = static_cast<const char*>(tile.x);
-  Fetching fetching = {static_cast<const char*>(tile.ahead),
-                       tile.ahead != nullptr ? weights.kPackedBytes : 0};
   OneUnit::load(tile.y, tile.y_stride * 4);
   if (tile.steps > 0) weights.widen(packed, tile.steps, 0);
   for (int64_t left = tile.steps; left > 0; left -= kUnit, x += kTileBytes) {
-    fetching.next();
     weights.widen(packed, left, 1);
     add_first_half(x, weights.pairs[0]);
     packed += weights.kPackedBytes;

@@ -191,7 +191,7 @@ void widen_to_floats(WeightFormat format, DType dtype, const uint8_t* packed, in
 void widen_to_pairs(WeightFormat format, const uint8_t* packed, int64_t steps, uint32_t* out) {
   Bytes64 largest = {};
   for (int64_t i = 0; i < 2; ++i)
-    to_pairs(format, packed, steps, {i, out + i * kBlockColumns / 2, kBlockColumns}, largest);
+    to_pairs(format, packed, steps, {i, out + i * kBlockColumns / 2, kBlockColumns, packed}, largest);
   if (!has_nan(largest)) return;
   if (format == WeightFormat::kFp8) {
     put_nans_of_fp8<DType::kBFloat16>(packed, steps, out);

@@ -81,6 +81,9 @@ struct Half {
   int64_t index = 0;  ///< 0 or 1
   uint32_t* out = nullptr;
   int64_t out_stride = 0;
+  /// What will be read soon, as many bytes as both halves are made of. A line is asked for now and then: many
+  /// at once would keep what is read now waiting.
+  const uint8_t* ahead = nullptr;
 };
 
 /// 16 columns are 32 bytes: see fp8_place.
@@ -90,6 +93,7 @@ NEMO_INLINE void fp8_to_pairs(const uint8_t* packed, int64_t steps, Half half, B
   packed += half.index * kBlockColumns;
   for (int64_t step = 0; step < steps; ++step, packed += 2 * kBlockColumns, half.out += half.out_stride) {
     const Bytes64 codes = load_bytes(packed);
+    __builtin_prefetch(half.ahead + (2 * step + half.index) * 64, 0, 2);
     largest = larger(largest, codes & 0x7f);
     store_numbers(half.out, numbers_of_e4m3(pick(codes, first)));
     store_numbers(half.out + 16, numbers_of_e4m3(pick(codes, second)));
@@ -163,10 +167,12 @@ NEMO_INLINE void nvfp4_to_pairs(const uint8_t* packed, int64_t steps, Half half,
     packed += kBlockColumns;
     for (int64_t s = 0; s < kPairs; ++s, packed += kBlockColumns, half.out += half.out_stride) {
       const Bytes64 pairs = load_bytes(packed);
+      if (half.index == 0 || s == 0) __builtin_prefetch(half.ahead + (half.index * kPairs + s) * 64, 0, 2);
       store_numbers(half.out, product_with_e2m1(scale, look_up(effects, pick(pairs, first) >> kNibble)));
       store_numbers(half.out + 16,
                     product_with_e2m1(next_scale, look_up(effects, pick(pairs, second) >> kNibble)));
     }
+    half.ahead += (1 + kPairs) * kBlockColumns;
   }
 }
 
