@@ -164,7 +164,7 @@ class Product {
     static thread_local Scratch sums_of_this_thread;
     const int64_t block_sums = in_units(rows_of(tiles), shape_.row_unit) * kBlockColumns;
     auto* sums = sums_of_this_thread.get<float>(count * block_sums);
-    std::fill_n(sums, count * block_sums, 0.0f);
+    if (x_.cols == 0) std::fill_n(sums, count * block_sums, 0.0f);
     const std::byte* data = weight.data() + block * packed_block_bytes(weight.format(), x_.cols);
     if (widens_ahead(weight, tiles)) {
       run_widened(weight.format(), data, tiles, sums);
@@ -246,7 +246,7 @@ class Product {
                                 .rows = tile.rows,
                                 .y = sums,
                                 .y_stride = kBlockColumns,
-                                .resume = true,
+                                .resume = piece.begin > 0,
                                 .blocks = blocks,
                                 .block_bytes = packed_block_bytes(format, x_.cols),
                                 .ahead = &tile >= first_fetching ? ahead.data : nullptr,

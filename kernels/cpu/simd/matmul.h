@@ -137,7 +137,7 @@ void row_of_blocks(const MatmulTile& tile) {
                             .rows = 1,
                             .y = tile.y + block * kBlockColumns,
                             .y_stride = kBlockColumns,
-                            .resume = true};
+                            .resume = tile.resume || step > 0};
 #pragma GCC unroll 2
       for (int64_t column = 0; column < kBlockColumns; column += kVectors * kLanes)
         sum_columns<Format, 1, kVectors>(turn, column);

@@ -16,9 +16,10 @@ namespace {
 /// Sums of kRows rows and kParts times 16 columns, as matmul_tile keeps them between calls.
 template <int kRows, int kParts>
 struct Sums {
-  Floats8 sum[kRows][2 * kParts];
+  Floats8 sum[kRows][2 * kParts] = {};
 
   NEMO_INLINE Sums(const MatmulTile& tile, int64_t column) {
+    if (!tile.resume) return;
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8

@@ -121,17 +121,18 @@ struct Fetching {
 };
 
 template <class Sums>
+NEMO_INLINE void begin_sums(const MatmulTile& tile, const float* y) {
+  if (tile.resume) return Sums::load(y, tile.y_stride * 4);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+}
+
+template <class Sums>
 void bf16_columns(const MatmulTile& tile, int64_t column, Fetching& fetching) {
   float* y = tile.y + column;
-  const int64_t y_stride = tile.y_stride * 4;
-  if (tile.resume) {
-    Sums::load(y, y_stride);
-  } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-  }
+  begin_sums<Sums>(tile, y);
   const auto* x = static_cast<const char*>(tile.x);
   const auto* weight = static_cast<const char*>(tile.weight) + column * 4;
   int64_t step = 0;
@@ -142,7 +143,7 @@ void bf16_columns(const MatmulTile& tile, int64_t column, Fetching& fetching) {
     weight += kUnit * kStepBytes;
   }
   if (step < tile.steps) add_last_steps<Sums>(x, weight, tile.steps - step);
-  Sums::store(y, y_stride);
+  Sums::store(y, tile.y_stride * 4);
 }
 
 template <class Sums>
@@ -207,7 +208,7 @@ void quantized_unit(const MatmulTile& tile) {
   Widening<kFormat> weights;
   const auto* packed = static_cast<const uint8_t*>(tile.weight);
   const auto* x = static_cast<const char*>(tile.x);
-  OneUnit::load(tile.y, tile.y_stride * 4);
+  begin_sums<OneUnit>(tile, tile.y);
   if (tile.steps > 0) weights.widen(packed, tile.steps, 0);
   for (int64_t left = tile.steps; left > 0; left -= kUnit, x += kTileBytes) {
     weights.widen(packed, left, 1);
