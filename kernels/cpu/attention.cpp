@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/kv_pages.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/row_tiles.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/simd/table.h"
 #include "kernels/error.h"
@@ -99,7 +100,7 @@ class QueryBlock {
   const std::byte* pack(Buffers& buffers) const {
     auto* packed = buffers.packed.get<std::byte>(queries_in_units() * packed_bytes());
     auto* rounded = buffers.rounded.get<float>(shape_.most_rows * dim_);
-    for_each_tile(0, queries(), shape_, [&](int64_t begin, int64_t end) {
+    for_each_tile(queries(), shape_, [&](int64_t begin, int64_t end) {
       for (int64_t q = begin; q < end; ++q)
         std::copy_n(call_.q.row(row_of(q)) + column_of(q), dim_, rounded + (q - begin) * dim_);
       const int64_t rows = end - begin;
@@ -151,17 +152,7 @@ class QueryBlock {
     return (kv_head_ * call_.heads_per_kv + query % call_.heads_per_kv) * dim_;
   }
 
-  int64_t queries_in_units() const { return ceil_div(queries(), shape_.row_unit) * shape_.row_unit; }
-
-  /// Calls body(begin, end) for tiles of nearly equal height, as a matrix product's.
-  template <class Body>
-  static void for_each_tile(int64_t begin, int64_t end, const TileShape& shape, Body&& body) {
-    const int64_t tiles = ceil_div(end - begin, shape.most_rows),
-                  units = ceil_div(end - begin, shape.row_unit);
-    for (int64_t t = 0; t < tiles; ++t)
-      body(begin + units * t / tiles * shape.row_unit,
-           std::min(end, begin + units * (t + 1) / tiles * shape.row_unit));
-  }
+  int64_t queries_in_units() const { return in_units(queries(), shape_.row_unit); }
 
   /// Calls body(row, end_row, visible) for the rows that see the page, those together that see all of it.
   template <class Body>
@@ -175,8 +166,8 @@ class QueryBlock {
 
   static int64_t steps(DType type, int64_t dim) { return type == DType::kFloat32 ? dim : ceil_div(dim, 2); }
   int64_t packed_bytes() const {
-    const int64_t units = ceil_div(steps(call_.types.queries, dim_), shape_.step_unit);
-    return units * shape_.step_unit * call_.kernels.x_step_bytes(call_.types.queries);
+    return in_units(steps(call_.types.queries, dim_), shape_.step_unit) *
+           call_.kernels.x_step_bytes(call_.types.queries);
   }
 
   int64_t page_offset(int64_t page) const {
@@ -202,7 +193,7 @@ class QueryBlock {
   }
 
   void score(int64_t page, const std::byte* packed, const std::byte* keys, float* scores) const {
-    for_each_tile(0, queries(), shape_, [&](int64_t begin, int64_t end) {
+    for_each_tile(queries(), shape_, [&](int64_t begin, int64_t end) {
       call_.kernels.matmul_tile(call_.types.keys,
                                 {.x = packed + begin * packed_bytes(),
                                  .weight = keys,
@@ -220,7 +211,8 @@ class QueryBlock {
     call_.kernels.softmax_page(scores + begin * kKvPageTokens, end - begin, visible, scale,
                                seen.states + begin);
     constexpr TileShape kValueTiles{.most_rows = kVectorTileRows};
-    for_each_tile(begin, end, kValueTiles, [&](int64_t first, int64_t tile_end) {
+    for_each_tile(end - begin, kValueTiles, [&](int64_t from, int64_t to) {
+      const int64_t first = begin + from, tile_end = begin + to;
       call_.kernels.add_values(call_.types.values,
                                {.values = values,
                                 .visible = visible,

@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/packed_block.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/row_tiles.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/shape_text.h"
 #include "kernels/cpu/simd/table.h"
@@ -49,26 +50,20 @@ struct Division {
   std::vector<RowTile> tiles;
   std::vector<Group> groups;
   Scratch packed_x;
+  int64_t packed_rows = 0;  ///< in whole units
   int64_t blocks_per_task = 0;
   int64_t num_tasks = 0;
-
-  int64_t packed_rows = 0;
 
   void divide(std::span<const int64_t> offsets, std::span<const PackedMatrix> weights, const TileShape& shape,
               int64_t num_threads);
   void add_tiles(int64_t begin, int64_t rows, const TileShape& shape);
 };
 
-/// Tiles of nearly equal height, 7 rows as 4 + 3 and not 6 + 1, where that is a matter of rows and not of
-/// units. Only the last one may end within a unit.
 void Division::add_tiles(int64_t begin, int64_t rows, const TileShape& shape) {
-  const int64_t count = ceil_div(rows, shape.most_rows), units = ceil_div(rows, shape.row_unit);
-  for (int64_t t = 0; t < count; ++t) {
-    const int64_t first = units * t / count * shape.row_unit;
-    const int64_t end = std::min(rows, units * (t + 1) / count * shape.row_unit);
+  for_each_tile(rows, shape, [&](int64_t first, int64_t end) {
     tiles.push_back({begin + first, end - first, packed_rows + first});
-  }
-  packed_rows += units * shape.row_unit;
+  });
+  packed_rows += in_units(rows, shape.row_unit);
 }
 
 void Division::divide(std::span<const int64_t> offsets, std::span<const PackedMatrix> weights,
@@ -146,8 +141,6 @@ class Product {
  private:
   /// A step is one k of floats or two of bfloat16.
   static int64_t x_steps(DType dtype, int64_t k) { return dtype == DType::kFloat32 ? k : ceil_div(k, 2); }
-
-  static int64_t in_units(int64_t count, int64_t unit) { return ceil_div(count, unit) * unit; }
 
   std::byte* packed(const RowTile& tile) const { return packed_x_ + tile.packed_row * row_bytes_; }
 

@@ -98,26 +98,31 @@ inline __m512i blend_halves(__mmask32 mask, __m512i a, __m512i b) {
   return (__m512i)chosen;
 }
 
-/// Tile registers of 16 rows of 64 bytes, the one shape that we use; NaN before they are configured.
+/// Tile registers of 16 rows of 64 bytes, the one shape that we use. As on the machine, a thread that has not
+/// configured them dies of their use.
 struct Tile {
   Words16 rows[16];
 };
-thread_local Tile tiles[8];
+thread_local Tile registers[8];
+thread_local bool configured = false;
 
 inline void load_config(const void*) {
-  for (Tile& tile : tiles) tile = {};
+  configured = true;
 }
 inline void release_tiles() {
-  for (Tile& tile : tiles)
-    for (Words16& row : tile.rows) row = Words16{} + 0x7fc00000u;
+  configured = false;
+}
+inline Tile& tile_register(int tile) {
+  if (!configured) __builtin_trap();
+  return registers[tile];
 }
 inline void load_tile(int tile, const void* from, int64_t stride) {
   for (int r = 0; r < 16; ++r)
-    __builtin_memcpy(&tiles[tile].rows[r], static_cast<const char*>(from) + r * stride, 64);
+    __builtin_memcpy(&tile_register(tile).rows[r], static_cast<const char*>(from) + r * stride, 64);
 }
 inline void store_tile(int tile, void* to, int64_t stride) {
   for (int r = 0; r < 16; ++r)
-    __builtin_memcpy(static_cast<char*>(to) + r * stride, &tiles[tile].rows[r], 64);
+    __builtin_memcpy(static_cast<char*>(to) + r * stride, &tile_register(tile).rows[r], 64);
 }
 
 /// The even products are summed in rising order, the odd ones too, the two sums are added, and that to the
@@ -126,14 +131,14 @@ inline void multiply_tiles(int sums, int a, int b) {
   for (int r = 0; r < 16; ++r) {
     __m512 even = {}, odd = {};
     for (int k = 0; k < 16; ++k) {
-      const Words16 x = Words16{} + tiles[a].rows[r][k], weight = tiles[b].rows[k];
+      const Words16 x = Words16{} + tile_register(a).rows[r][k], weight = tile_register(b).rows[k];
       even = without_subnormal(
           fmadd(without_subnormal((__m512)(x << 16)), without_subnormal((__m512)(weight << 16)), even));
       odd = without_subnormal(fmadd(without_subnormal((__m512)(x & 0xffff0000u)),
                                     without_subnormal((__m512)(weight & 0xffff0000u)), odd));
     }
-    const auto sum = without_subnormal((__m512)tiles[sums].rows[r]);
-    tiles[sums].rows[r] = (Words16)without_subnormal(sum + without_subnormal(even + odd));
+    const auto sum = without_subnormal((__m512)tile_register(sums).rows[r]);
+    tile_register(sums).rows[r] = (Words16)without_subnormal(sum + without_subnormal(even + odd));
   }
 }
 
@@ -158,7 +163,7 @@ inline void multiply_tiles(int sums, int a, int b) {
 #undef _tile_dpbf16ps
 #define _tile_loadconfig ::nemo::emulated::load_config
 #define _tile_release ::nemo::emulated::release_tiles
-#define _tile_zero(tile) ::nemo::emulated::tiles[tile] = {}
+#define _tile_zero(tile) ::nemo::emulated::tile_register(tile) = {}
 #define _tile_loadd ::nemo::emulated::load_tile
 #define _tile_stored ::nemo::emulated::store_tile
 #define _tile_dpbf16ps ::nemo::emulated::multiply_tiles

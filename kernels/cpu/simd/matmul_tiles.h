@@ -42,21 +42,10 @@ void end_tiles() {
   _tile_release();  // threads that wait need not have their tiles saved
 }
 
-/// One unit of rows times 64 columns, in registers 0 to 3.
+/// One unit of rows times 64 columns. part(i): what register i of 0 to 3 sums, rows y_stride floats apart.
 struct OneUnit {
   static constexpr int64_t kRows = kUnit, kColumns = 64;
-  static NEMO_INLINE void load(const float* y, int64_t stride) {
-    _tile_loadd(0, y, stride);
-    _tile_loadd(1, y + 16, stride);
-    _tile_loadd(2, y + 32, stride);
-    _tile_loadd(3, y + 48, stride);
-  }
-  static NEMO_INLINE void store(float* y, int64_t stride) {
-    _tile_stored(0, y, stride);
-    _tile_stored(1, y + 16, stride);
-    _tile_stored(2, y + 32, stride);
-    _tile_stored(3, y + 48, stride);
-  }
+  static NEMO_INLINE float* part(float* y, int64_t, int i) { return y + 16 * i; }
   static NEMO_INLINE void add_steps(const char* x, const char* weight) {
     _tile_loadd(4, x, 64);
     _tile_loadd(5, weight, kStepBytes);
@@ -73,19 +62,8 @@ struct OneUnit {
 /// Two units times 32 columns: one load less for four products.
 struct TwoUnits {
   static constexpr int64_t kRows = 2 * kUnit, kColumns = 32;
-  static NEMO_INLINE void load(const float* y, int64_t stride) {
-    const auto* below = reinterpret_cast<const float*>(reinterpret_cast<const char*>(y) + kUnit * stride);
-    _tile_loadd(0, y, stride);
-    _tile_loadd(1, y + 16, stride);
-    _tile_loadd(2, below, stride);
-    _tile_loadd(3, below + 16, stride);
-  }
-  static NEMO_INLINE void store(float* y, int64_t stride) {
-    auto* below = reinterpret_cast<float*>(reinterpret_cast<char*>(y) + kUnit * stride);
-    _tile_stored(0, y, stride);
-    _tile_stored(1, y + 16, stride);
-    _tile_stored(2, below, stride);
-    _tile_stored(3, below + 16, stride);
+  static NEMO_INLINE float* part(float* y, int64_t y_stride, int i) {
+    return y + i / 2 * kUnit * y_stride + i % 2 * 16;
   }
   static NEMO_INLINE void add_steps(const char* x, const char* weight) {
     _tile_loadd(4, x, 64);
@@ -121,12 +99,26 @@ struct Fetching {
 };
 
 template <class Sums>
-NEMO_INLINE void begin_sums(const MatmulTile& tile, const float* y) {
-  if (tile.resume) return Sums::load(y, tile.y_stride * 4);
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
+NEMO_INLINE void begin_sums(const MatmulTile& tile, float* y) {
+  if (!tile.resume) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    return;
+  }
+  _tile_loadd(0, Sums::part(y, tile.y_stride, 0), tile.y_stride * 4);
+  _tile_loadd(1, Sums::part(y, tile.y_stride, 1), tile.y_stride * 4);
+  _tile_loadd(2, Sums::part(y, tile.y_stride, 2), tile.y_stride * 4);
+  _tile_loadd(3, Sums::part(y, tile.y_stride, 3), tile.y_stride * 4);
+}
+
+template <class Sums>
+NEMO_INLINE void put_down_sums(const MatmulTile& tile, float* y) {
+  _tile_stored(0, Sums::part(y, tile.y_stride, 0), tile.y_stride * 4);
+  _tile_stored(1, Sums::part(y, tile.y_stride, 1), tile.y_stride * 4);
+  _tile_stored(2, Sums::part(y, tile.y_stride, 2), tile.y_stride * 4);
+  _tile_stored(3, Sums::part(y, tile.y_stride, 3), tile.y_stride * 4);
 }
 
 template <class Sums>
@@ -143,7 +135,7 @@ void bf16_columns(const MatmulTile& tile, int64_t column, Fetching& fetching) {
     weight += kUnit * kStepBytes;
   }
   if (step < tile.steps) add_last_steps<Sums>(x, weight, tile.steps - step);
-  Sums::store(y, tile.y_stride * 4);
+  put_down_sums<Sums>(tile, y);
 }
 
 template <class Sums>
@@ -217,7 +209,7 @@ void quantized_unit(const MatmulTile& tile) {
     if (left > kUnit) weights.widen(packed, left - kUnit, 0);
     add_second_half(weights.pairs[1]);
   }
-  OneUnit::store(tile.y, tile.y_stride * 4);
+  put_down_sums<OneUnit>(tile, tile.y);
   if (has_nan(weights.largest)) make_nans(kFormat, tile, 2 * tile.steps);
 }
 
