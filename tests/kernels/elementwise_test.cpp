@@ -16,6 +16,19 @@ class ElementwiseTest : public KernelTest {
 constexpr DType kBoth[] = {DType::kFloat32, DType::kBFloat16};
 constexpr int64_t kWidths[] = {1, 3, 16, 17, 64, 100, 257, 1000};
 
+/// 1 / sqrt(mean of u(i, j)^2 + 1e-5) over every group of `width` columns: [rows][groups].
+template <typename U>
+std::vector<double> norm_scales(int64_t rows, int64_t groups, int64_t width, const U& u) {
+  std::vector<double> scales;
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t g = 0; g < groups; ++g) {
+      double sum = 0;
+      for (int64_t j = g * width; j < (g + 1) * width; ++j) sum += u(i, j) * u(i, j);
+      scales.push_back(1 / std::sqrt(sum / static_cast<double>(width) + 1e-5));
+    }
+  return scales;
+}
+
 TEST_P(ElementwiseTest, EmbedCopiesRows) {
   const int64_t vocab = 11, hidden = 37;
   const std::vector<float> values = random_vector(random_, vocab * hidden);
@@ -51,13 +64,12 @@ TEST_P(ElementwiseTest, RmsNorm) {
       const std::vector<float> weight = random_vector(random_, width);
       Matrix y(6, width);
       rms_norm(context(dtype), x.view(), weight, 1e-5f, y.view());
+      const std::vector<double> scales =
+          norm_scales(x.rows(), 1, width, [&](int64_t i, int64_t j) { return double{x(i, j)}; });
       expect_close(
           y,
           [&](int64_t i, int64_t j) {
-            double sum = 0;
-            for (int64_t t = 0; t < width; ++t) sum += double{x(i, t)} * x(i, t);
-            return weight[static_cast<size_t>(j)] * x(i, j) /
-                   std::sqrt(sum / static_cast<double>(width) + 1e-5);
+            return weight[static_cast<size_t>(j)] * x(i, j) * scales[static_cast<size_t>(i)];
           },
           1e-7, rounding(dtype));
     }
@@ -75,13 +87,12 @@ TEST_P(ElementwiseTest, GatedGroupRmsNorm) {
       const auto u = [&](int64_t i, int64_t j) {
         return x(i, j) * gate(i, j) / (1 + std::exp(-double{gate(i, j)}));
       };
+      const std::vector<double> scales = norm_scales(x.rows(), groups, width, u);
       expect_close(
           out,
           [&](int64_t i, int64_t j) {
-            double sum = 0;
-            for (int64_t t = j / width * width; t < (j / width + 1) * width; ++t) sum += u(i, t) * u(i, t);
-            return weight[static_cast<size_t>(j)] * u(i, j) /
-                   std::sqrt(sum / static_cast<double>(width) + 1e-5);
+            return weight[static_cast<size_t>(j)] * u(i, j) *
+                   scales[static_cast<size_t>(i * groups + j / width)];
           },
           1e-7, 3e-6);
     }
