@@ -12,27 +12,13 @@
 namespace nemo::kernels {
 namespace {
 
-/// Where the element lies that has this place among those of float32: FP8 weights are widened to that order.
-constexpr int64_t fp8_element_place(int64_t element) {
-  constexpr int64_t kStep = 2 * kBlockColumns;
-  const int64_t column = element % kBlockColumns, part = element / kBlockColumns % 2;
-  return element / kStep * kStep + 2 * fp8_place(column) + part;
-}
-
-/// Place of a token's element d in one KV head's part of a page.
+/// Place in a packed block of a matrix (kernels/cpu/packed_block.h).
 template <class Stored>
-int64_t key_place(int64_t token, int64_t d) {
-  const int64_t place = d * kKvPageTokens + token;
-  if constexpr (std::is_same_v<Stored, e4m3>) return fp8_element_place(place);
-  if constexpr (std::is_same_v<Stored, bf16>) return d / 2 * 2 * kKvPageTokens + token * 2 + d % 2;
-  return place;
-}
-template <class Stored>
-int64_t value_place(int64_t token, int64_t d, int64_t head_dim) {
-  const int64_t place = token * head_dim + d;
-  if constexpr (std::is_same_v<Stored, e4m3>) return fp8_element_place(place);
-  if constexpr (std::is_same_v<Stored, bf16>) return token / 2 * 2 * head_dim + d * 2 + token % 2;
-  return place;
+int64_t place_in_block(int64_t k, int64_t column) {
+  const int64_t pair = k / 2 * 2 * kBlockColumns;
+  if constexpr (std::is_same_v<Stored, e4m3>) return pair + 2 * fp8_place(column) + k % 2;
+  if constexpr (std::is_same_v<Stored, bf16>) return pair + 2 * column + k % 2;
+  return k * kBlockColumns + column;
 }
 
 template <class Stored>
@@ -50,8 +36,10 @@ void append_token(const KvPages& pages, int64_t page, int64_t token, const float
     Stored* keys = reinterpret_cast<Stored*>(pages.keys) + begin;
     Stored* values = reinterpret_cast<Stored*>(pages.values) + begin;
     for (int64_t d = 0; d < head_dim; ++d) {
-      keys[key_place<Stored>(token, d)] = stored<Stored>(k[d], pages.scales.key);
-      values[value_place<Stored>(token, d, head_dim)] = stored<Stored>(v[d], pages.scales.value);
+      const int64_t block = d / kBlockColumns * kKvPageTokens * kBlockColumns;
+      keys[place_in_block<Stored>(d, token)] = stored<Stored>(k[d], pages.scales.key);
+      values[block + place_in_block<Stored>(token, d % kBlockColumns)] =
+          stored<Stored>(v[d], pages.scales.value);
     }
   }
 }

@@ -11,7 +11,7 @@ void check_kv_pages(std::span<const Segment> segments, std::span<const PageTable
 
 /// First element of one KV head's part of a page.
 inline int64_t kv_head_begin(const KvPages& pages, int64_t page, int64_t kv_head) {
-  return (page * pages.num_kv_heads + kv_head) * kKvPageTokens * pages.head_dim;
+  return (page * pages.num_kv_heads + kv_head) * kKvPageTokens * KvPages::stored_dim(pages.head_dim);
 }
 
 }  // namespace nemo::kernels

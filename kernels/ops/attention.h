@@ -1,9 +1,13 @@
 // Grouped-query attention over a paged KV cache; no positional embedding. nemotron_h.md 2.4.
 //
-// Row-pure: keys are visited page by page, pages start at fixed absolute positions, with one online-softmax
-// order, alike in prefill and decode: one within each stretch of 8 pages, and the stretches of a sequence are
-// merged in rising order. Keys and values of the step's own rows are appended first and read back from the
-// pages.
+// Row-pure: pages start at fixed absolute positions, alike in prefill and decode. Every stretch of 8 pages
+// has a softmax of its own, its values are summed in rising order, first those of whole pages, then those of
+// the page that ends with the row, and the stretches of a sequence are merged in rising order. Keys and
+// values of the step's own rows are appended first and read back from the pages.
+//
+// Where keys and values are bfloat16 or FP8 and the job computes in bfloat16, the weights e^(score - largest
+// score of the stretch) are rounded to bfloat16 for their product with the values, as the reference
+// implementation does; what the sums are divided by is the sum of the weights before that.
 //
 // FP8 pages hold e4m3 codes: of a key the code of k / key_scale, of a value that of v / value_scale. The
 // quotient is a float, rounded to the nearest code, ties to even; beyond 448 it becomes 448 with its sign,
@@ -20,7 +24,7 @@
 
 namespace nemo::kernels {
 
-/// Tokens a page holds. Part of the numerics: the online softmax rescales at page boundaries.
+/// Tokens a page holds. Part of the numerics: a row's own page is summed apart from the whole ones.
 inline constexpr int64_t kKvPageTokens = 64;
 
 /// Pages that hold so many tokens of one sequence.
@@ -51,13 +55,12 @@ struct KvScales {
 };
 
 /// The pages of one attention layer, borrowed: of every page the keys, and apart from them the values, of one
-/// KV head after the other. Keys are stored as a packed 64-column block of a matrix (kernels/ops/matmul.h),
-/// one column a token, so that the scores of a page are one matrix tile: [num_pages, num_kv_heads, head_dim /
-/// 2, kKvPageTokens, 2] for bfloat16 (head_dim must be even) and [num_pages, num_kv_heads, head_dim,
-/// kKvPageTokens] for float32. Values likewise, two tokens interleaved: [num_pages, num_kv_heads,
-/// kKvPageTokens / 2, head_dim, 2] and [num_pages, num_kv_heads, kKvPageTokens, head_dim]. FP8 (head_dim must
-/// be even) has the elements of float32, each 128 of them in the order of a packed step of FP8 weights. Slots
-/// of tokens not yet stored may hold anything.
+/// KV head after the other, as packed 64-column blocks of matrices (kernels/ops/matmul.h), so that attention
+/// is two products of them. The keys of a page are one block with a column for each token. The values are
+/// blocks of 64 columns of head_dim, each with a row for each token; columns beyond head_dim are never read
+/// for what they hold. In FP8 and bfloat16 head_dim must be even. Keys take as much room as values:
+/// [num_pages, num_kv_heads, kKvPageTokens * stored_dim] elements. Slots of tokens not yet stored may hold
+/// anything.
 struct KvPages {
   KvFormat format = KvFormat::kFloat32;
   std::byte* keys = nullptr;
@@ -67,9 +70,12 @@ struct KvPages {
   int64_t head_dim = 0;
   KvScales scales = {};  ///< of FP8; others are not scaled
 
+  /// head_dim in whole blocks.
+  static constexpr int64_t stored_dim(int64_t head_dim) { return (head_dim + 63) / 64 * 64; }
+
   /// Bytes of keys and values together of one page.
   static int64_t page_bytes(KvFormat format, int64_t num_kv_heads, int64_t head_dim) {
-    return 2 * num_kv_heads * kKvPageTokens * head_dim * kv_element_bytes(format);
+    return 2 * num_kv_heads * kKvPageTokens * stored_dim(head_dim) * kv_element_bytes(format);
   }
 };
 

@@ -72,6 +72,15 @@ NEMO_EMULATED __m512 dot_bf16(__m512 sum, __m512bh a, __m512bh b) {
   return without_subnormal(sum);
 }
 
+/// vcvtneps2bf16.
+typedef uint16_t Halves16 __attribute__((vector_size(32)));
+NEMO_EMULATED Halves16 nearest_bf16(__m512 x) {
+  const auto word = (Words16)without_subnormal(x);
+  const Words16 rounded = word + 0x7fffu + (word >> 16 & 1u);
+  const Words16 kept = (word & 0x7fffffffu) > 0x7f800000u ? word | 0x400000u : rounded;
+  return __builtin_convertvector(kept >> 16, Halves16);
+}
+
 /// What is done to 16 bits each where quantized weights become pairs of bfloat16.
 typedef uint16_t Halves32 __attribute__((vector_size(64)));
 typedef uint8_t Bytes64 __attribute__((vector_size(64)));
@@ -173,5 +182,6 @@ inline void multiply_tiles(int sums, int a, int b) {
 #define _mm512_maskz_loadu_ps ::nemo::emulated::load_masked
 #define _mm512_mask_storeu_ps ::nemo::emulated::store_masked
 #define _mm512_dpbf16_ps ::nemo::emulated::dot_bf16
+#define _mm512_cvtneps_pbh ::nemo::emulated::nearest_bf16
 
 #endif

@@ -41,8 +41,7 @@ constexpr RowKernels all_rows() {
           .widen_weights = widen_weights,
           .conv_silu = conv_silu_run,
           .selective_scan = selective_scan_run,
-          .softmax_page = softmax_page,
-          .add_values = add_values,
+          .softmax_stretch = softmax_stretch,
           .merge_stretches = merge_stretches,
           .tree_sum = tree_sum_columns};
 }

@@ -172,11 +172,11 @@ int64_t units_of_row(DType dtype, float unit, const float* x, int64_t n, uint32_
     return n;
   }
   for_each_vector(n, [&](int64_t i, int64_t count) {
-    const Floats v = round_to_bf16(load_some(x + i, count));  // lanes beyond the row are zero
+    const Floats v = load_some(x + i, count);  // lanes beyond the row are zero
     if (Bfloat16Format::kParts == 1) {
-      store_bf16(reinterpret_cast<uint16_t*>(units) + i, v);
+      *reinterpret_cast<UnalignedHalves*>(reinterpret_cast<uint16_t*>(units) + i) = bf16_factor(v);
     } else {
-      store(floats + i, v * unit);
+      store(floats + i, round_to_bf16(v) * unit);
     }
   });
   return (n + 1) / 2 * Bfloat16Format::kParts;

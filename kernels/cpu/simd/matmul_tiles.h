@@ -230,7 +230,8 @@ void pack_x(DType dtype, float unit, const float* x, int64_t x_stride, int64_t r
       for (int64_t i = 0; i < kTileK; i += kLanes) {
         const int64_t left = r < rows ? k - begin - i : 0;
         const int64_t n = left < 0 ? 0 : left < kLanes ? left : kLanes;
-        store_bf16(line + i, round_to_bf16(load_some(x + r * x_stride + begin + i, n)));
+        *reinterpret_cast<UnalignedHalves*>(line + i) =
+            bf16_factor(load_some(x + r * x_stride + begin + i, n));
       }
 }
 

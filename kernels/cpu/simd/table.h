@@ -97,25 +97,10 @@ struct ScanRun {
   }
 };
 
-/// What the online softmax remembers of one query between pages.
+/// What is remembered of one query's softmax over a stretch of a sequence, or over several.
 struct SoftmaxState {
   float max = -std::numeric_limits<float>::infinity();
   float sum = 0;
-  float shrink = 1;  ///< what the values summed before the last page are still to be multiplied by
-};
-
-/// Some queries of one KV head and a page's values. For bfloat16 the values of two tokens lie interleaved:
-/// [kBlockColumns / 2, head_dim, 2]; for float32 [kBlockColumns, head_dim].
-struct ValueTile {
-  const void* values = nullptr;
-  int64_t visible = 0;  ///< tokens of the page that the queries see
-  int64_t head_dim = 0;
-  const float* weights = nullptr;  ///< [rows, kBlockColumns]
-  const SoftmaxState* states = nullptr;
-  int64_t rows = 0;       ///< <= kVectorTileRows
-  float* sums = nullptr;  ///< [rows, head_dim]
-  /// Values that will be read soon, as many as these, to be fetched meanwhile; null: none.
-  const void* ahead = nullptr;
 };
 
 /// One push of a tree sum's postfix program: weight * input, then `merges` times: the two topmost values are
@@ -170,11 +155,10 @@ struct RowKernels {
   void (*conv_silu)(const ConvRun& run);
   void (*selective_scan)(const ScanRun& run);
 
-  /// scores [rows, kBlockColumns]: the first `visible` of each row become weights e^(scale * score - max),
-  /// the others 0.
-  void (*softmax_page)(float* scores, int64_t rows, int64_t visible, float scale, SoftmaxState* states);
-  /// sums[i, :] = sums[i, :] * states[i].shrink + weights[i, 0 .. visible) V
-  void (*add_values)(DType dtype, const ValueTile& tile);
+  /// scores [pages, rows, kBlockColumns], pages page_stride floats apart: the first `visible` > 0 of each row
+  /// become weights e^(scale * score - max), the others of the last page 0.
+  void (*softmax_stretch)(float* scores, int64_t page_stride, int64_t rows, int64_t visible, float scale,
+                          SoftmaxState* states);
   /// Adds what was seen of a later stretch of the sequence. sums, later_sums [rows, head_dim].
   void (*merge_stretches)(const SoftmaxState* later, const float* later_sums, int64_t rows, int64_t head_dim,
                           SoftmaxState* states, float* sums);

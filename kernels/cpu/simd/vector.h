@@ -153,6 +153,16 @@ NEMO_INLINE Floats round_to_bf16(Floats v) {
   return floats_of((word & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
 }
 
+/// The nearest bfloat16 as a factor of a product: where the machine multiplies them it takes subnormal
+/// numbers for zero, and so may this.
+NEMO_INLINE Halves bf16_factor(Floats v) {
+#if defined(__AVX512BF16__)
+  return (Halves)_mm512_cvtneps_pbh(v);
+#else
+  return narrow(round_to_bf16(v));
+#endif
+}
+
 /// Halves are folded upon each other until one lane is left: one fixed tree.
 template <class Combine>
 NEMO_INLINE float fold_lanes(Floats v, Combine combine) {
