@@ -210,6 +210,7 @@ Case draw_case(int64_t sequences) {
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases = matmul_cases();
+  std::ranges::move(tile_cases(), std::back_inserter(cases));
   cases.push_back(scan_case(1, 128));
   cases.push_back(scan_case(16, 1));
   cases.push_back(conv_case(128));

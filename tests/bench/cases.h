@@ -22,6 +22,8 @@ struct Case {
 std::vector<Case> all_cases();
 /// The part of them that are matrix products.
 std::vector<Case> matmul_cases();
+/// Tiles of such products, from the caches.
+std::vector<Case> tile_cases();
 /// Bytes are those of the packed matrix, which is written; rows are read from the caches.
 std::vector<Case> packing_cases();
 /// The matrix products by oneDNN; none where it was not found.
