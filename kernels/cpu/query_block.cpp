@@ -78,7 +78,8 @@ void QueryBlock::for_each_group(Body&& body) const {
 
 const std::byte* QueryBlock::pack(AttentionBuffers& buffers) const {
   const int64_t bytes = packed_bytes(dim_);
-  auto* packed = buffers.queries.get<std::byte>(queries() * shape_.row_unit * bytes);
+  const int64_t most_groups = rows_.end - rows_.begin;
+  auto* packed = buffers.queries.get<std::byte>((queries() + most_groups * shape_.row_unit) * bytes);
   auto* rounded = buffers.rounded.get<float>(shape_.most_rows * dim_);
   for_each_group([&](int64_t begin_row, int64_t end_row, int64_t before) {
     const int64_t first = query(begin_row);

@@ -71,7 +71,7 @@ class QueryBlock {
   /// The queries as matmul_tile reads them.
   const std::byte* pack(AttentionBuffers& buffers) const;
 
-  /// What the queries see of one stretch. Queries before it see nothing: theirs is left as it was.
+  /// What the queries see of one stretch; of those before it, nothing.
   void visit(int64_t stretch, const std::byte* queries, AttentionBuffers& buffers, const Seen& seen) const;
 
   /// Adds what the queries have seen of a later stretch.

@@ -7,21 +7,13 @@
 #include <omp.h>
 
 #include <oneapi/dnnl/dnnl.hpp>
+#include <optional>
 
 namespace nemo::bench {
 
 namespace {
 
 using dnnl::memory;
-
-struct Operands {
-  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
-  dnnl::stream stream{engine};
-  dnnl::matmul product;
-  memory x, y;
-  std::vector<memory> weights;
-  size_t next = 0;
-};
 
 /// Some ordinary numbers: 0.0078 as floats, or as pairs of bfloat16.
 memory filled(const memory::desc& description, const dnnl::engine& engine) {
@@ -30,35 +22,52 @@ memory filled(const memory::desc& description, const dnnl::engine& engine) {
   return result;
 }
 
+/// oneDNN divides a product among the threads there are when it is made.
+class Product {
+ public:
+  Product(int64_t rows, int64_t n, int64_t k, memory::data_type type) {
+    const dnnl::matmul::primitive_desc chosen(
+        {memory::desc({rows, k}, type, memory::format_tag::ab),
+         memory::desc({k, n}, type, memory::format_tag::any),
+         memory::desc({rows, n}, memory::data_type::f32, memory::format_tag::ab)},
+        engine_);
+    product_ = dnnl::matmul(chosen);
+    x_ = filled(chosen.src_desc(), engine_);
+    y_ = filled(chosen.dst_desc(), engine_);
+    const auto weight_bytes = static_cast<int64_t>(chosen.weights_desc().get_size());
+    for (int64_t bytes = 0; bytes < (int64_t{256} << 20); bytes += weight_bytes)
+      weights_.push_back(filled(chosen.weights_desc(), engine_));
+  }
+
+  void run() {
+    product_.execute(stream_, {{DNNL_ARG_SRC, x_}, {DNNL_ARG_WEIGHTS, weights_[next_]}, {DNNL_ARG_DST, y_}});
+    stream_.wait();
+    next_ = (next_ + 1) % weights_.size();
+  }
+
+ private:
+  dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream_{engine_};
+  dnnl::matmul product_;
+  memory x_, y_;
+  std::vector<memory> weights_;
+  size_t next_ = 0;
+};
+
 Case onednn_case(int64_t rows, int64_t n, int64_t k) {
   const bool bf16 = kernels::detect_isa() >= kernels::Isa::kAvx512Bf16;
   const auto type = bf16 ? memory::data_type::bf16 : memory::data_type::f32;
-  auto operands = std::make_shared<Operands>();
-  const dnnl::matmul::primitive_desc chosen(
-      {memory::desc({rows, k}, type, memory::format_tag::ab),
-       memory::desc({k, n}, type, memory::format_tag::any),
-       memory::desc({rows, n}, memory::data_type::f32, memory::format_tag::ab)},
-      operands->engine);
-  operands->product = dnnl::matmul(chosen);
-  operands->x = filled(chosen.src_desc(), operands->engine);
-  operands->y = filled(chosen.dst_desc(), operands->engine);
-  const auto weight_bytes = static_cast<int64_t>(chosen.weights_desc().get_size());
-  for (int64_t bytes = 0; bytes < (int64_t{256} << 20); bytes += weight_bytes)
-    operands->weights.push_back(filled(chosen.weights_desc(), operands->engine));
   const double flops = 2.0 * static_cast<double>(rows * n * k);
+  auto product = std::make_shared<std::optional<Product>>();
   return {.name = std::string("oneDNN ") + (bf16 ? "bf16 " : "fp32 ") + std::to_string(n) + "x" +
                   std::to_string(k) + ", " + std::to_string(rows) + " rows",
-          .bytes = static_cast<double>(weight_bytes),
+          .bytes = static_cast<double>(n * k) * (bf16 ? 2 : 4),
           .bf16_flops = bf16 ? flops : 0,
           .float32_flops = bf16 ? 0 : flops,
-          .run = [operands](const kernels::Context& context) {
+          .run = [=](const kernels::Context& context) {
             omp_set_num_threads(context.threads.num_threads());
-            operands->product.execute(operands->stream,
-                                      {{DNNL_ARG_SRC, operands->x},
-                                       {DNNL_ARG_WEIGHTS, operands->weights[operands->next]},
-                                       {DNNL_ARG_DST, operands->y}});
-            operands->stream.wait();
-            operands->next = (operands->next + 1) % operands->weights.size();
+            if (!*product) product->emplace(rows, n, k, type);
+            (*product)->run();
           }};
 }
 
