@@ -7,6 +7,8 @@
 //   nemo-bench [--json] [--threads N] --model CHECKPOINT      a whole model
 //   mpirun -np 2 nemo-bench --calibrate FILE                  the rates that nemo-dist --plan --calibration
 //   reads
+#include <sched.h>
+
 #include <charconv>
 #include <cstdio>
 #include <fstream>
@@ -36,8 +38,18 @@ struct Options {
   std::string calibration_path;
 };
 
+/// mpirun binds two ranks to a core each: undone, as far as the system lets us have more.
+void take_all_cores() {
+  cpu_set_t all;
+  CPU_ZERO(&all);
+  for (size_t core = 0; core < CPU_SETSIZE; ++core) CPU_SET(core, &all);
+  sched_setaffinity(0, sizeof(all), &all);
+}
+
 int all_threads() {
-  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  return sched_getaffinity(0, sizeof(cores), &cores) == 0 ? CPU_COUNT(&cores) : 1;
 }
 
 Options parse(int argc, char** argv) {
@@ -204,6 +216,7 @@ void report(const Options& options) {
 
 /// With one thread, half of them and all: between, the cost model interpolates.
 void calibrate(int argc, char** argv, const std::string& path) {
+  take_all_cores();  // before MPI starts threads
   dist::MpiSession session(argc, argv);
   if (session.world_size() != 2)
     throw Error("--calibrate", "needs two ranks, to measure messages between them",
