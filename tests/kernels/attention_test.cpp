@@ -25,10 +25,46 @@ constexpr Storage kFloat32 = {DType::kFloat32, KvFormat::kFloat32};
 constexpr Storage kBFloat16 = {DType::kBFloat16, KvFormat::kBFloat16};
 constexpr Storage kFp8 = {DType::kBFloat16, KvFormat::kFp8, {.key = 0.0137f, .value = 0.006f}};
 constexpr Storage kFp8InFloat32Jobs = {DType::kFloat32, KvFormat::kFp8, {.key = 0.5f, .value = 3.0f}};
-/// Weights of values are rounded to bfloat16 before the product, in jobs that compute in it.
-constexpr double weight_error(DType dtype) {
-  return dtype == DType::kBFloat16 ? 1.0 / 256 : 0;
-}
+/// What values are multiplied by, in double precision, rounded to what the job computes in as kernels/ops/
+/// attention.h says; and what their sum is divided by.
+struct Weights {
+  std::vector<double> weights;
+  std::vector<double> doubts;  ///< how far float32 may round elsewhere, near a tie of bfloat16
+  double total = 0;
+
+  Weights(DType dtype, const std::vector<double>& scores) {
+    constexpr size_t kStretch = 8 * kKvPageTokens;
+    constexpr double kFloatError = 1e-5;
+    const double largest = *std::ranges::max_element(scores);
+    for (size_t begin = 0; begin < scores.size(); begin += kStretch) {
+      const auto stretch = std::span(scores).subspan(begin, std::min(kStretch, scores.size() - begin));
+      const double of_stretch = *std::ranges::max_element(stretch), scale = std::exp(of_stretch - largest);
+      for (const double score : stretch) {
+        const double exact = std::exp(score - of_stretch);
+        const auto rounded_weight = [&](double weight) {
+          return dtype == DType::kFloat32 ? weight : double{rounded(dtype, static_cast<float>(weight))};
+        };
+        weights.push_back(rounded_weight(exact) * scale);
+        doubts.push_back(dtype == DType::kFloat32 ? 0
+                                                  : (rounded_weight(exact * (1 + kFloatError)) -
+                                                     rounded_weight(exact * (1 - kFloatError))) *
+                                                        scale);
+        total += exact * scale;
+      }
+    }
+  }
+
+  /// Expects the weighted sum of value(token).
+  template <class Value>
+  void expect(float output, double tolerance, Value&& value) const {
+    double sum = 0;
+    for (size_t t = 0; t < weights.size(); ++t) {
+      sum += weights[t] / total * value(static_cast<int64_t>(t));
+      tolerance += doubts[t] / total * std::abs(value(static_cast<int64_t>(t)));
+    }
+    EXPECT_NEAR(output, sum, tolerance);
+  }
+};
 
 constexpr Storage kStorages[] = {kFloat32, kBFloat16, kFp8, kFp8InFloat32Jobs};
 
@@ -43,6 +79,17 @@ Matrix as_stored(const Storage& storage, const Shape& shape, const Matrix& input
                                                                   : nearest_e4m3(input(i, j) / scale) * scale;
     }
   return result;
+}
+
+/// Scores of the keys [0, row], from column `key` on, with the query of the row from column `query` on.
+std::vector<double> scores_of(const Matrix& seen, int64_t row, int64_t query, int64_t key, int64_t head_dim) {
+  std::vector<double> scores;
+  for (int64_t t = 0; t <= row; ++t) {
+    double dot = 0;
+    for (int64_t d = 0; d < head_dim; ++d) dot += double{seen(row, query + d)} * double{seen(t, key + d)};
+    scores.push_back(dot / std::sqrt(static_cast<double>(head_dim)));
+  }
+  return scores;
 }
 
 /// Pages of one layer with NaN wherever nothing has been stored, as an earlier owner may have left them.
@@ -100,26 +147,12 @@ TEST_P(AttentionTest, AgreesWithDoublePrecision) {
       for (int64_t i : {0, 1, 63, 64, 65, 127, 128, 149})
         for (int64_t head = 0; head < shape.num_heads; ++head) {
           const int64_t kv = shape.q_cols() + head / (shape.num_heads / shape.num_kv_heads) * shape.head_dim;
-          std::vector<double> weight;
-          double total = 0;
-          for (int64_t t = 0; t <= i; ++t) {
-            double dot = 0;
-            for (int64_t d = 0; d < shape.head_dim; ++d)
-              dot += double{seen(i, head * shape.head_dim + d)} * double{seen(t, kv + d)};
-            weight.push_back(std::exp(dot / std::sqrt(static_cast<double>(shape.head_dim))));
-            total += weight.back();
-          }
-          for (int64_t d = 0; d < shape.head_dim; ++d) {
-            double want = 0, largest_error = 2e-6;
-            for (int64_t t = 0; t <= i; ++t) {
-              const double term =
-                  weight[static_cast<size_t>(t)] / total * double{seen(t, kv + shape.kv_cols() + d)};
-              want += term;
-              largest_error += weight_error(storage.dtype) * std::abs(term);
-            }
-            ASSERT_NEAR(output(i, head * shape.head_dim + d), want, largest_error)
-                << "row " << i << ", head " << head;
-          }
+          const Weights weights(storage.dtype, scores_of(seen, i, head * shape.head_dim, kv, shape.head_dim));
+          SCOPED_TRACE("row " + std::to_string(i) + ", head " + std::to_string(head));
+          for (int64_t d = 0; d < shape.head_dim; ++d)
+            weights.expect(output(i, head * shape.head_dim + d), 2e-6,
+                           [&](int64_t t) { return double{seen(t, kv + shape.kv_cols() + d)}; });
+          ASSERT_FALSE(HasFailure());
         }
     }
 }
@@ -169,22 +202,13 @@ TEST_P(AttentionTest, StretchesAreMergedAlikeHoweverTheyAreDivided) {
       ASSERT_TRUE(same_bits(single.row(i), whole.row(i), kSmall.q_cols())) << "row " << i;
     }
     const Matrix seen = as_stored(storage, kSmall, input);
-    for (int64_t d = 0; d < kSmall.head_dim; ++d) {  // the last row's last head, which reads the last KV head
-      double sum = 0, total = 0, magnitude = 0;
-      for (int64_t t = 0; t < rows; ++t) {
-        double dot = 0;
-        for (int64_t e = 0; e < kSmall.head_dim; ++e)
-          dot += double{seen(rows - 1, kSmall.q_cols() - kSmall.head_dim + e)} *
-                 double{seen(t, kSmall.q_cols() + kSmall.kv_cols() - kSmall.head_dim + e)};
-        const double weight = std::exp(dot / std::sqrt(static_cast<double>(kSmall.head_dim)));
-        total += weight;
-        const double value = seen(t, kSmall.input_cols() - kSmall.head_dim + d);
-        sum += weight * value;
-        magnitude += weight * std::abs(value);
-      }
-      EXPECT_NEAR(whole(rows - 1, kSmall.q_cols() - kSmall.head_dim + d), sum / total,
-                  1e-5 + weight_error(storage.dtype) * magnitude / total);
-    }
+    // The last row's last head, which reads the last KV head.
+    const int64_t head = kSmall.q_cols() - kSmall.head_dim;
+    const Weights weights(storage.dtype,
+                          scores_of(seen, rows - 1, head, head + kSmall.kv_cols(), kSmall.head_dim));
+    for (int64_t d = 0; d < kSmall.head_dim; ++d)
+      weights.expect(whole(rows - 1, head + d), 1e-5,
+                     [&](int64_t t) { return double{seen(t, kSmall.input_cols() - kSmall.head_dim + d)}; });
   }
 }
 
