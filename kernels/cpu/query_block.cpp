@@ -138,6 +138,7 @@ void QueryBlock::visit(int64_t index, const std::byte* queries, AttentionBuffers
 
 void QueryBlock::score(const Stretch& stretch, const Group& group) const {
   for (int64_t page = 0; page < stretch.pages; ++page) {
+    // The first group finds keys in memory and asks for the next page's; FP8's are widened already.
     const bool more = page + 1 < stretch.pages && !call_.is_fp8() && group.begin == rows_.begin;
     const int64_t queries = queries_of(group.end - group.begin);
     for_each_tile(queries, shape_, [&](int64_t begin, int64_t end) {

@@ -1,5 +1,5 @@
-// What attention does with one page besides the products with keys and with values, which are matrix tiles,
-// and the union of what was seen of two stretches of a sequence.
+// What attention does besides the products with keys and with values, which are matrix tiles: softmax of the
+// scores of one stretch of a sequence, and the union of what was seen of two.
 #pragma once
 
 #include "kernels/cpu/simd/math.h"
@@ -56,7 +56,7 @@ void softmax_stretch(float* scores, int64_t page_stride, int64_t rows, int64_t v
 }
 
 /// Both stretches are brought to the larger maximum and added.
-void merge_stretches(const SoftmaxState* later, const float* later_sums, int64_t rows, int64_t head_dim,
+void merge_stretches(const SoftmaxState* later, const float* later_sums, int64_t rows, int64_t columns,
                      SoftmaxState* states, float* sums) {
   for (int64_t r = 0; r < rows; ++r) {
     const float max = later[r].max > states[r].max ? later[r].max : states[r].max;
@@ -64,11 +64,11 @@ void merge_stretches(const SoftmaxState* later, const float* later_sums, int64_t
     const Floats later_shrink = exp_of_nonpositive(broadcast(later[r].max - max));
     states[r].max = max;
     states[r].sum = states[r].sum * shrink + later[r].sum * later_shrink[0];
-    for_each_vector(head_dim, [&](int64_t d, int64_t n) {
-      float* sum = sums + r * head_dim + d;
-      store_some(sum, n,
-                 multiply_add(load_some(later_sums + r * head_dim + d, n), later_shrink,
-                              load_some(sum, n) * shrink));
+    for_each_vector(columns, [&](int64_t d, int64_t n) {
+      float* sum = sums + r * columns + d;
+      store_some(
+          sum, n,
+          multiply_add(load_some(later_sums + r * columns + d, n), later_shrink, load_some(sum, n) * shrink));
     });
   }
 }

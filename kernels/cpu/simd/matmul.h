@@ -174,7 +174,7 @@ int64_t units_of_row(DType dtype, float unit, const float* x, int64_t n, uint32_
   for_each_vector(n, [&](int64_t i, int64_t count) {
     const Floats v = load_some(x + i, count);  // lanes beyond the row are zero
     if (Bfloat16Format::kParts == 1) {
-      *reinterpret_cast<UnalignedHalves*>(reinterpret_cast<uint16_t*>(units) + i) = bf16_factor(v);
+      store_halves(reinterpret_cast<uint16_t*>(units) + i, bf16_factor(v));
     } else {
       store(floats + i, round_to_bf16(v) * unit);
     }

@@ -230,8 +230,7 @@ void pack_x(DType dtype, float unit, const float* x, int64_t x_stride, int64_t r
       for (int64_t i = 0; i < kTileK; i += kLanes) {
         const int64_t left = r < rows ? k - begin - i : 0;
         const int64_t n = left < 0 ? 0 : left < kLanes ? left : kLanes;
-        *reinterpret_cast<UnalignedHalves*>(line + i) =
-            bf16_factor(load_some(x + r * x_stride + begin + i, n));
+        store_halves(line + i, bf16_factor(load_some(x + r * x_stride + begin + i, n)));
       }
 }
 

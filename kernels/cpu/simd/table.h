@@ -159,8 +159,8 @@ struct RowKernels {
   /// become weights e^(scale * score - max), the others of the last page 0.
   void (*softmax_stretch)(float* scores, int64_t page_stride, int64_t rows, int64_t visible, float scale,
                           SoftmaxState* states);
-  /// Adds what was seen of a later stretch of the sequence. sums, later_sums [rows, head_dim].
-  void (*merge_stretches)(const SoftmaxState* later, const float* later_sums, int64_t rows, int64_t head_dim,
+  /// Adds what was seen of a later stretch of the sequence. sums, later_sums [rows, columns].
+  void (*merge_stretches)(const SoftmaxState* later, const float* later_sums, int64_t rows, int64_t columns,
                           SoftmaxState* states, float* sums);
 
   /// out[0, n) of one row, n <= kTreeColumns, inputs offset by `column`.

@@ -129,8 +129,11 @@ NEMO_INLINE Halves narrow(Floats rounded) {
 NEMO_INLINE Floats load_bf16(const uint16_t* p) {
   return widen(*reinterpret_cast<const UnalignedHalves*>(p));
 }
+NEMO_INLINE void store_halves(uint16_t* p, Halves v) {
+  *reinterpret_cast<UnalignedHalves*>(p) = v;
+}
 NEMO_INLINE void store_bf16(uint16_t* p, Floats rounded) {
-  *reinterpret_cast<UnalignedHalves*>(p) = narrow(rounded);
+  store_halves(p, narrow(rounded));
 }
 
 NEMO_INLINE Floats load_first_bf16(const uint16_t* p, int64_t n) {
