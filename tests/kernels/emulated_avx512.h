@@ -81,32 +81,39 @@ NEMO_EMULATED Halves16 nearest_bf16(__m512 x) {
   return __builtin_convertvector(kept >> 16, Halves16);
 }
 
-/// What is done to 16 bits each where quantized weights become pairs of bfloat16.
+/// What is done to bytes where quantized weights become pairs of bfloat16.
 typedef uint16_t Halves32 __attribute__((vector_size(64)));
 typedef uint8_t Bytes64 __attribute__((vector_size(64)));
 
 inline __m512i look_up_bytes(__m512i index, __m512i table) {
   return (__m512i)__builtin_shuffle((Bytes64)table, (Bytes64)index & 63);
 }
-inline __m512i look_up_halves(__m512i index, __m512i table) {
-  return (__m512i)__builtin_shuffle((Halves32)table, (Halves32)index & 31);
+inline __m512i look_up_128_bytes(__m512i first, __m512i index, __m512i last) {
+  return (__m512i)__builtin_shuffle((Bytes64)first, (Bytes64)last, (Bytes64)index & 127);
+}
+/// Of each eight bytes the eight bits from any offset on, round and round.
+inline __m512i shifted_fields(__m512i offsets, __m512i bytes) {
+  Bytes64 fields = {};
+  for (int i = 0; i < 64; ++i) {
+    const auto quad = static_cast<uint64_t>(bytes[i / 8]);
+    const int offset = ((Bytes64)offsets)[i] & 63;
+    fields[i] = static_cast<uint8_t>(quad >> offset | quad << (-offset & 63));
+  }
+  return (__m512i)fields;
+}
+/// In each 16 bytes the first or last eight of `a` beside those of `b`.
+inline __m512i interleaved(__m512i a, __m512i b, int begin) {
+  Bytes64 both = {};
+  for (int i = 0; i < 64; ++i) both[i] = ((Bytes64)(i % 2 == 0 ? a : b))[i / 16 * 16 + begin + i % 16 / 2];
+  return (__m512i)both;
+}
+inline __m512i minus_not_below_zero(__m512i a, __m512i b) {
+  const auto x = (Halves32)a, y = (Halves32)b;
+  return (__m512i)(x > y ? x - y : Halves32{});
 }
 inline __m512i larger_bytes(__m512i a, __m512i b) {
   return (__m512i)((Bytes64)a > (Bytes64)b ? (Bytes64)a : (Bytes64)b);
 }
-inline __mmask32 test_halves(__m512i a, __m512i b) {
-  const Halves32 both = (Halves32)a & (Halves32)b;
-  __mmask32 mask = 0;
-  for (int i = 0; i < 32; ++i) mask |= static_cast<__mmask32>(both[i] != 0) << i;
-  return mask;
-}
-inline __m512i blend_halves(__mmask32 mask, __m512i a, __m512i b) {
-  Halves32 chosen = (Halves32)a;
-  for (int i = 0; i < 32; ++i)
-    if ((mask >> i & 1) != 0) chosen[i] = ((Halves32)b)[i];
-  return (__m512i)chosen;
-}
-
 /// Tile registers of 16 rows of 64 bytes, the one shape that we use. As on the machine, a thread that has not
 /// configured them dies of their use.
 struct Tile {
@@ -155,17 +162,12 @@ inline void multiply_tiles(int sums, int a, int b) {
 }  // namespace nemo::emulated
 
 #define _mm512_permutexvar_epi8 ::nemo::emulated::look_up_bytes
-#define _mm512_permutexvar_epi16 ::nemo::emulated::look_up_halves
-#define _mm512_mask_permutexvar_epi16(from, mask, index, table) \
-  ::nemo::emulated::blend_halves(mask, from, ::nemo::emulated::look_up_halves(index, table))
+#define _mm512_permutex2var_epi8 ::nemo::emulated::look_up_128_bytes
+#define _mm512_multishift_epi64_epi8 ::nemo::emulated::shifted_fields
+#define _mm512_unpacklo_epi8(a, b) ::nemo::emulated::interleaved(a, b, 0)
+#define _mm512_unpackhi_epi8(a, b) ::nemo::emulated::interleaved(a, b, 8)
+#define _mm512_subs_epu16 ::nemo::emulated::minus_not_below_zero
 #define _mm512_max_epu8 ::nemo::emulated::larger_bytes
-#define _mm512_test_epi16_mask ::nemo::emulated::test_halves
-#define _mm512_testn_epi16_mask ~::nemo::emulated::test_halves
-#define _mm512_mask_test_epi16_mask(mask, a, b) ((mask) & ::nemo::emulated::test_halves(a, b))
-#define _mm512_mask_blend_epi16 ::nemo::emulated::blend_halves
-#define _mm512_maskz_add_epi16(mask, a, b) \
-  ::nemo::emulated::blend_halves(          \
-      mask, __m512i{}, (__m512i)((::nemo::emulated::Halves32)(a) + (::nemo::emulated::Halves32)(b)))
 #undef _tile_zero
 #undef _tile_loadd
 #undef _tile_stored

@@ -1,10 +1,6 @@
-// One tile of a product with quantized weights, up to 4 rows, where products are made of floats and x is in
-// bfloat16: weights are widened in registers and multiplied there. In the order of matmul.h, so to the bit
-// what the widened weights give.
-//
-// A row alone leaves memory little time: 8 weights of NVFP4 are 4.5 bytes, hardly more than a cycle. They
-// take 4.4 vector operations here, of which 1 is the product's own; of FP8 5.3, for 8 bytes. Reading them
-// widened from a scratch would add a store and a load.
+// One tile of a product with quantized weights, of few rows, where x is in bfloat16: weights are widened in
+// registers and multiplied there. In the order of matmul.h, so to the bit what the widened weights give.
+// Reading them widened from a scratch would add a store and a load.
 #pragma once
 
 #include "kernels/cpu/simd/matmul.h"
@@ -12,6 +8,79 @@
 
 namespace nemo::kernels {
 namespace {
+
+NEMO_INLINE void make_nan(const MatmulTile& tile, int64_t column) {
+  for (int64_t r = 0; r < tile.rows; ++r) tile.y[r * kBlockColumns + column] = __builtin_nanf("");
+}
+
+/// Sums that met a NaN in their weights, which were widened as if it was a number.
+__attribute__((noinline)) void make_nans(WeightFormat format, const MatmulTile& tile, int64_t num_k) {
+  const auto* codes = static_cast<const uint8_t*>(tile.weight);
+  if (format == WeightFormat::kFp8) {
+    for (int64_t i = 0; i < num_k * kBlockColumns; ++i)
+      if ((codes[i] & 0x7f) == 0x7f) make_nan(tile, fp8_column(i));
+  } else {
+    for (int64_t k = 0; k < num_k; k += kNvfp4Block, codes += kGroupBytes)
+      for (int64_t i = 0; i < kBlockColumns; ++i)
+        if ((codes[i] & 0x7f) == 0x7f) make_nan(tile, nvfp4_column(i));
+  }
+}
+
+#if defined(__AVX512BF16__)
+
+/// Rows whose quantized weights are widened in registers: their sums take up to 24 of 32.
+constexpr int64_t kQuantizedVectorRows = kVectorTileRows;
+
+template <WeightFormat kFormat, int kRows>
+void quantized_rows(const MatmulTile& tile) {
+  constexpr int kVectors = kBlockColumns / kLanes;
+  const auto* x = static_cast<const float*>(tile.x);
+  Floats sum[kRows][kVectors] = {};
+  if (tile.resume) {
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = load(tile.y + r * tile.y_stride + v * kLanes);
+  }
+  Bytes64 largest = {};
+  to_pairs<kFormat, 0, 2>(
+      static_cast<const uint8_t*>(tile.weight), tile.steps, static_cast<const uint8_t*>(tile.ahead),
+      largest, [&](int64_t step, int half, const Pairs& pairs) __attribute__((always_inline)) {
+#pragma GCC unroll 6
+        for (int r = 0; r < kRows; ++r) {
+          const float* at = x + step * kRows + r;
+          Floats* sums = sum[r] + 2 * half;
+          sums[0] = Bfloat16Format::multiply_add(sums[0], (Floats)pairs.first, at);
+          sums[1] = Bfloat16Format::multiply_add(sums[1], (Floats)pairs.last, at);
+          keep_in_register(sums[0]);
+          keep_in_register(sums[1]);
+        }
+      });
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) store(tile.y + r * tile.y_stride + v * kLanes, sum[r][v]);
+  if (has_nan(largest)) make_nans(kFormat, tile, 2 * tile.steps);
+}
+
+template <WeightFormat kFormat>
+void quantized_tile_of(const MatmulTile& tile) {
+  static_assert(kQuantizedVectorRows == 6);
+  constexpr void (*kByRows[])(const MatmulTile&) = {quantized_rows<kFormat, 1>, quantized_rows<kFormat, 2>,
+                                                    quantized_rows<kFormat, 3>, quantized_rows<kFormat, 4>,
+                                                    quantized_rows<kFormat, 5>, quantized_rows<kFormat, 6>};
+  kByRows[tile.rows - 1](tile);
+}
+
+inline void quantized_vector_tile(WeightFormat format, const MatmulTile& tile) {
+  (format == WeightFormat::kFp8 ? quantized_tile_of<WeightFormat::kFp8>
+                                : quantized_tile_of<WeightFormat::kNvfp4>)(tile);
+}
+
+#else
+
+// A row alone leaves memory little time: 8 weights of NVFP4 are 4.5 bytes, hardly more than a cycle. They
+// take 4.4 vector operations here, of which 1 is the product's own; of FP8 5.3, for 8 bytes.
 
 /// Sums of kRows rows and kParts times 16 columns, as matmul_tile keeps them between calls.
 template <int kRows, int kParts>
@@ -44,23 +113,6 @@ struct Sums {
     }
   }
 };
-
-NEMO_INLINE void make_nan(const MatmulTile& tile, int64_t column) {
-  for (int64_t r = 0; r < tile.rows; ++r) tile.y[r * kBlockColumns + column] = __builtin_nanf("");
-}
-
-/// Sums that met a NaN in their weights, which were widened as if it was a number.
-__attribute__((noinline)) void make_nans(WeightFormat format, const MatmulTile& tile, int64_t num_k) {
-  const auto* codes = static_cast<const uint8_t*>(tile.weight);
-  if (format == WeightFormat::kFp8) {
-    for (int64_t i = 0; i < num_k * kBlockColumns; ++i)
-      if ((codes[i] & 0x7f) == 0x7f) make_nan(tile, fp8_column(i));
-  } else {
-    for (int64_t k = 0; k < num_k; k += kNvfp4Block, codes += kGroupBytes)
-      for (int64_t i = 0; i < kBlockColumns; ++i)
-        if ((codes[i] & 0x7f) == 0x7f) make_nan(tile, nvfp4_column(i));
-  }
-}
 
 /// What some columns of a tile ask for while they read their own: their part of what lies ahead.
 struct Ahead {
@@ -142,12 +194,8 @@ constexpr int tile_parts(int rows, int most) {
 }
 
 /// Rows whose quantized weights are best widened in registers. With more there are too few of those: sums are
-/// put aside, and weights are widened for fewer columns at a time, twice as often. None where products are
-/// made of pairs: those would have to be put together again there.
+/// put aside, and weights are widened for fewer columns at a time, twice as often.
 constexpr int64_t kQuantizedVectorRows = 4;
-constexpr int64_t quantized_vector_rows() {
-  return Bfloat16Format::kParts == 1 ? 0 : kQuantizedVectorRows;
-}
 
 template <class Tile, int kRows>
 void quantized_rows(const MatmulTile& tile) {
@@ -173,6 +221,8 @@ inline void quantized_vector_tile(WeightFormat format, const MatmulTile& tile) {
     quantized_tile_of<Nvfp4Tile>(tile);
   }
 }
+
+#endif
 
 }  // namespace
 }  // namespace nemo::kernels

@@ -187,10 +187,14 @@ struct Widening {
   alignas(4096) uint32_t pairs[2][kUnit * kHalf];
   Bytes64 largest = {};
 
-  NEMO_INLINE void widen(const uint8_t* packed, int64_t steps, int64_t half) {
-    if (steps < kUnit) __builtin_memset(pairs[half], 0, sizeof pairs[half]);
-    to_pairs(kFormat, packed, steps < kUnit ? steps : kUnit,
-             {half, pairs[half], kHalf, packed + kWideningAhead}, largest);
+  template <int kOf>
+  NEMO_INLINE void widen(const uint8_t* packed, int64_t steps) {
+    if (steps < kUnit) __builtin_memset(pairs[kOf], 0, sizeof pairs[kOf]);
+    to_pairs<kFormat, kOf, kOf + 1>(packed, steps < kUnit ? steps : kUnit, packed + kWideningAhead, largest,
+                                    [this](int64_t step, int half, Pairs widened) {
+                                      store_numbers(pairs[half] + step * kHalf, widened.first);
+                                      store_numbers(pairs[half] + step * kHalf + 16, widened.last);
+                                    });
     asm volatile("" : : "r"(pairs) : "memory");  // as above
   }
 };
@@ -201,12 +205,12 @@ void quantized_unit(const MatmulTile& tile) {
   const auto* packed = static_cast<const uint8_t*>(tile.weight);
   const auto* x = static_cast<const char*>(tile.x);
   begin_sums<OneUnit>(tile, tile.y);
-  if (tile.steps > 0) weights.widen(packed, tile.steps, 0);
+  if (tile.steps > 0) weights.template widen<0>(packed, tile.steps);
   for (int64_t left = tile.steps; left > 0; left -= kUnit, x += kTileBytes) {
-    weights.widen(packed, left, 1);
+    weights.template widen<1>(packed, left);
     add_first_half(x, weights.pairs[0]);
     packed += weights.kPackedBytes;
-    if (left > kUnit) weights.widen(packed, left - kUnit, 0);
+    if (left > kUnit) weights.template widen<0>(packed, left - kUnit);
     add_second_half(weights.pairs[1]);
   }
   put_down_sums<OneUnit>(tile, tile.y);
@@ -246,7 +250,7 @@ void matmul_tile(DType dtype, const MatmulTile& tile) {
   vector_tile(dtype, tile);
 }
 
-constexpr int64_t kQuantizedRows = quantized_vector_rows();
+constexpr int64_t kQuantizedRows = kQuantizedVectorRows;
 void quantized_tile(WeightFormat format, const MatmulTile& tile) {
   quantized_vector_tile(format, tile);
 }

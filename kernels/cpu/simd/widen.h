@@ -87,10 +87,6 @@ NEMO_INLINE Codes odd_codes(Codes pairs) {
   return (Codes)((Shorts)pairs >> 4) & 15;
 }
 
-/// k of a group of NVFP4 weights that share their scales, in pairs, and its bytes.
-constexpr int64_t kGroupPairs = kNvfp4Block / 2;
-constexpr int64_t kGroupBytes = kBlockColumns * (1 + kGroupPairs);
-
 /// Two k of eight columns, to where matmul_tile reads them.
 NEMO_INLINE void put(uint32_t* out, int64_t step, int64_t column, Floats8 even, Floats8 odd) {
   uint32_t* at = out + 2 * step * kBlockColumns + column;
@@ -188,16 +184,15 @@ void widen_to_floats(WeightFormat format, DType dtype, const uint8_t* packed, in
 }
 
 #if defined(__AVX512BF16__)
-void widen_to_pairs(WeightFormat format, const uint8_t* packed, int64_t steps, uint32_t* out) {
+template <WeightFormat kFormat>
+void widen_to_pairs(const uint8_t* packed, int64_t steps, uint32_t* out) {
   Bytes64 largest = {};
-  for (int64_t i = 0; i < 2; ++i)
-    to_pairs(format, packed, steps, {i, out + i * kBlockColumns / 2, kBlockColumns, packed}, largest);
-  if (!has_nan(largest)) return;
-  if (format == WeightFormat::kFp8) {
-    put_nans_of_fp8<DType::kBFloat16>(packed, steps, out);
-  } else {
-    put_nans_of_nvfp4<DType::kBFloat16>(packed, steps, out);
-  }
+  to_pairs<kFormat, 0, 2>(packed, steps, packed, largest, [out](int64_t step, int half, Pairs pairs) {
+    uint32_t* at = out + step * kBlockColumns + half * kBlockColumns / 2;
+    store_numbers(at, pairs.first);
+    store_numbers(at + 16, pairs.last);
+  });
+  if (has_nan(largest)) put_nans_of_nvfp4<DType::kBFloat16>(packed, steps, out);
 }
 #endif
 
@@ -205,7 +200,9 @@ void widen_weights(WeightFormat format, DType dtype, const void* packed, int64_t
   const auto* codes = static_cast<const uint8_t*>(packed);
   auto* out = static_cast<uint32_t*>(widened);
 #if defined(__AVX512BF16__)
-  if (widened_type(dtype) == DType::kBFloat16) return widen_to_pairs(format, codes, steps, out);
+  if (widened_type(dtype) == DType::kBFloat16)
+    return (format == WeightFormat::kFp8 ? widen_to_pairs<WeightFormat::kFp8>
+                                         : widen_to_pairs<WeightFormat::kNvfp4>)(codes, steps, out);
 #endif
   widen_to_floats(format, dtype, codes, steps, out);
 }

@@ -1,6 +1,6 @@
-// Quantized weights as pairs of bfloat16, 64 bytes at a time, where matrix tiles read such pairs: the same
-// numbers as widen.h makes, put together of their bits. 32 of NVFP4 take seven vector operations: one row's
-// product is to wait for memory, which brings no more than some ten weights a cycle.
+// Quantized weights as pairs of bfloat16, where products are made of such pairs: the same numbers as widen.h
+// makes, looked up byte by byte. 64 of FP8 take seven vector operations, of NVFP4 nine: one row's product is
+// to wait for memory, which brings some ten weights of FP8 a cycle, or twenty of NVFP4.
 #pragma once
 
 #include "kernels/cpu/simd/codes.h"
@@ -8,6 +8,10 @@
 
 namespace nemo::kernels {
 namespace {
+
+/// k of a group of NVFP4 weights that share their scales, in pairs, and its bytes.
+constexpr int64_t kGroupPairs = kNvfp4Block / 2;
+constexpr int64_t kGroupBytes = kBlockColumns * (1 + kGroupPairs);
 
 #if defined(__AVX512BF16__)
 
@@ -23,49 +27,159 @@ NEMO_INLINE void store_numbers(uint32_t* p, Numbers v) {
   *reinterpret_cast<UnalignedNumbers*>(p) = v;
 }
 
-/// Entry index[i] % 32.
-NEMO_INLINE Numbers look_up(Numbers table, Numbers index) {
-  return (Numbers)_mm512_permutexvar_epi16((__m512i)index, (__m512i)table);
-}
-/// Bytes index[0], index[1], ...: each byte twice makes numbers of them.
-NEMO_INLINE Numbers pick(Bytes64 bytes, Bytes64 index) {
-  return (Numbers)_mm512_permutexvar_epi8((__m512i)index, (__m512i)bytes);
-}
-
-/// What a vector is loaded from.
+/// What vectors are loaded from.
 struct Bytes64Table {
   alignas(64) uint8_t entries[64];
 };
-struct NumbersTable {
-  alignas(64) uint16_t entries[32];
+struct Bytes128Table {
+  alignas(64) uint8_t entries[128];
 };
 NEMO_INLINE Bytes64 load(const Bytes64Table& table) {
   return load_bytes(table.entries);
 }
-NEMO_INLINE Numbers load(const NumbersTable& table) {
-  return (Numbers)load_bytes(reinterpret_cast<const uint8_t*>(table.entries));
+
+/// Bytes index[0], index[1], ...
+NEMO_INLINE Bytes64 pick(Bytes64 bytes, const Bytes64Table& index) {
+  return (Bytes64)_mm512_permutexvar_epi8((__m512i)load(index), (__m512i)bytes);
+}
+/// Of each eight bytes the eight bits from bit offset[i] on.
+NEMO_INLINE Bytes64 fields(Bytes64 bytes, const Bytes64Table& offset) {
+  return (Bytes64)_mm512_multishift_epi64_epi8((__m512i)load(offset), (__m512i)bytes);
+}
+/// Entry index[i] % 128.
+NEMO_INLINE Bytes64 look_up(const Bytes128Table& table, Bytes64 index) {
+  return (Bytes64)_mm512_permutex2var_epi8((__m512i)load_bytes(table.entries), (__m512i)index,
+                                           (__m512i)load_bytes(table.entries + 64));
 }
 
-/// Number i is made from byte byte_of(i), which stands in both of its halves.
-template <class ByteOf>
-constexpr Bytes64Table twice(ByteOf byte_of) {
-  Bytes64Table index = {};
-  for (int i = 0; i < 64; ++i) index.entries[i] = static_cast<uint8_t>(byte_of(i / 2));
-  return index;
+/// Of 32 columns.
+struct Pairs {
+  Numbers first, last;  ///< of 16
+};
+
+/// Numbers of their lower and upper bytes. Of every 16 bytes the first eight are pairs of `first`.
+NEMO_INLINE Pairs join(Bytes64 lower, Bytes64 upper) {
+  return {(Numbers)_mm512_unpacklo_epi8((__m512i)lower, (__m512i)upper),
+          (Numbers)_mm512_unpackhi_epi8((__m512i)lower, (__m512i)upper)};
 }
 
-/// The numbers of e4m3 codes that stand in both halves; of its NaN 480. Subnormal ones are looked up, for
-/// their bits lie elsewhere.
-NEMO_INLINE Numbers numbers_of_e4m3(Numbers codes) {
-  constexpr Numbers kSubnormal = {0, 0x3b00, 0x3b80, 0x3bc0, 0x3c00, 0x3c20, 0x3c40, 0x3c60};
-  const Numbers bits = (codes >> 4 & 0x07f0) + 0x3c00;
-  const __mmask32 subnormal = _mm512_testn_epi16_mask((__m512i)codes, (__m512i)(Numbers{} + 0x7800));
-  const auto magnitude =
-      (Numbers)_mm512_mask_permutexvar_epi16((__m512i)bits, subnormal, (__m512i)codes, (__m512i)kSubnormal);
-  return magnitude | (codes & 0x8000);
+/// 128 numbers, lower and upper bytes.
+struct NumberTable {
+  Bytes128Table lower, upper;
+
+  template <class NumberOf>
+  explicit constexpr NumberTable(NumberOf number_of) : lower(), upper() {
+    for (int i = 0; i < 128; ++i) {
+      lower.entries[i] = static_cast<uint8_t>(number_of(i));
+      upper.entries[i] = static_cast<uint8_t>(number_of(i) >> 8);
+    }
+  }
+};
+
+template <class PlaceOf>
+constexpr Bytes64Table bytes_at(PlaceOf place_of) {
+  Bytes64Table places = {};
+  for (int i = 0; i < 64; ++i) places.entries[i] = static_cast<uint8_t>(place_of(i));
+  return places;
 }
 
-/// The largest magnitude among e4m3 codes tells whether one was the NaN.
+/// integer * 2^exponent as bfloat16, 0 <= integer < 256.
+constexpr uint16_t bf16_bits(int integer, int exponent) {
+  if (integer == 0) return 0;
+  for (; integer < 128; integer *= 2) --exponent;
+  return static_cast<uint16_t>((exponent + 7 + 127) << 7 | (integer & 127));
+}
+
+constexpr uint16_t number_of_e4m3(int code) {
+  const int exponent = code >> 3, fraction = code & 7;
+  if (code == 0x7f) return 0x7fc0;
+  return exponent == 0 ? bf16_bits(fraction, -9) : bf16_bits(8 + fraction, exponent - 10);
+}
+
+/// Where a byte of 32 columns of a step belongs, for `join`: see fp8_place.
+constexpr int fp8_byte(int i) {
+  const int column = i / 8 % 2 * 16 + i / 16 * 4 + i % 8 / 2;
+  return (column / 16 * 16 + column % 8 * 2 + column / 8 % 2) * 2 + i % 2;
+}
+
+NEMO_INLINE Pairs widen_fp8(const uint8_t* packed) {
+  static constexpr Bytes64Table kBytes = bytes_at(fp8_byte);
+  static constexpr NumberTable kNumbers(number_of_e4m3);
+  const Bytes64 codes = pick(load_bytes(packed), kBytes);
+  return join(look_up(kNumbers.lower, codes), look_up(kNumbers.upper, codes) | (codes & 0x80));
+}
+
+/// A number of e2m1 times a block scale from 256 on, whose fraction lies above its code. Without -0: what is
+/// taken from its exponent later would not leave it zero.
+constexpr uint16_t number_of_product(int index) {
+  constexpr int kTwice[8] = {0, 1, 2, 3, 4, 6, 8, 12};
+  const int magnitude = kTwice[index & 7], sign = (index & 8) != 0 ? 0x8000 : 0;
+  return magnitude == 0 ? uint16_t{0}
+                        : static_cast<uint16_t>(sign | bf16_bits((8 + (index >> 4)) * magnitude, 4));
+}
+
+/// A block scale as significand and exponent of a normal number, subnormal ones too: the significand below
+/// 16, and as bits how far the exponent is below that of 256. Of zero it is so far that zero is left.
+struct SplitScale {
+  int significand, below;
+};
+constexpr SplitScale split_e4m3(int code) {
+  int exponent = code >> 3, significand = exponent == 0 ? code : 8 + (code & 7);
+  if (significand == 0) return {8, 0xffff};
+  if (exponent == 0) exponent = 1;
+  for (; significand < 8; significand *= 2) --exponent;
+  return {significand, (15 - exponent) << 7};
+}
+constexpr uint16_t fraction_of_scale(int code) {
+  return static_cast<uint16_t>((split_e4m3(code).significand - 8) << 4);
+}
+constexpr uint16_t below_of_scale(int code) {
+  return static_cast<uint16_t>(split_e4m3(code).below);
+}
+
+/// Where a byte of a step or of a group's scales belongs, so that of every eight the first four are columns
+/// of the first half and their fields ready for `join`: see nvfp4_place.
+constexpr int nvfp4_byte(int i) {
+  const int column = i / 4 % 2 * 32 + i / 8 % 2 * 16 + i / 16 * 4 + i % 4;
+  return column / 32 * 32 + column % 8 * 4 + column / 8 % 2 * 2 + column / 16 % 2;
+}
+NEMO_INLINE Bytes64 in_halves(const uint8_t* packed) {
+  static constexpr Bytes64Table kBytes = bytes_at(nvfp4_byte);
+  return pick(load_bytes(packed), kBytes);
+}
+
+/// What e2m1 codes of 32 columns need to know of their block scales.
+struct BlockScales32 {
+  Bytes64 choice;  ///< among products: the fraction, and the sign
+  Pairs below;     ///< what is taken from the exponent
+
+  /// Of one half of what in_halves gives.
+  template <int kHalf>
+  static NEMO_INLINE BlockScales32 of(Bytes64 scales) {
+    static constexpr Bytes64Table kTwice = bytes_at([](int i) { return 32 * kHalf + i % 8 / 2 * 8; });
+    static constexpr NumberTable kFraction(fraction_of_scale), kBelow(below_of_scale);
+    const Bytes64 codes = fields(scales, kTwice);
+    return {.choice = look_up(kFraction.lower, codes) | ((Bytes64)((Numbers)codes >> 4) & 8),
+            .below = join(look_up(kBelow.lower, codes), look_up(kBelow.upper, codes))};
+  }
+};
+
+/// a - b, not below zero.
+NEMO_INLINE Numbers less(Numbers a, Numbers b) {
+  return (Numbers)_mm512_subs_epu16((__m512i)a, (__m512i)b);
+}
+
+/// One half of what in_halves gives of a step.
+template <int kHalf>
+NEMO_INLINE Pairs widen_nvfp4(Bytes64 codes, const BlockScales32& scales) {
+  static constexpr Bytes64Table kFields = bytes_at([](int i) { return 32 * kHalf + i % 8 * 4; });
+  static constexpr NumberTable kProducts(number_of_product);
+  const Bytes64 index = (fields(codes, kFields) & 15) ^ scales.choice;
+  const Pairs products = join(look_up(kProducts.lower, index), look_up(kProducts.upper, index));
+  return {less(products.first, scales.below.first), less(products.last, scales.below.last)};
+}
+
+/// The largest magnitude among block scales tells whether one was the NaN.
 NEMO_INLINE Bytes64 larger(Bytes64 a, Bytes64 b) {
   return (Bytes64)_mm512_max_epu8((__m512i)a, (__m512i)b);
 }
@@ -75,113 +189,60 @@ NEMO_INLINE bool has_nan(Bytes64 largest) {
   return (nan[0] | nan[1] | nan[2] | nan[3] | nan[4] | nan[5] | nan[6] | nan[7]) != 0;
 }
 
-/// Half the columns of packed steps -> [steps][32][2], steps out_stride pairs apart. A NaN is widened as if
-/// it was a number, and shows in `largest`.
-struct Half {
-  int64_t index = 0;  ///< 0 or 1
-  uint32_t* out = nullptr;
-  int64_t out_stride = 0;
-  /// What will be read soon, as many bytes as both halves are made of. A line is asked for now and then: many
-  /// at once would keep what is read now waiting.
-  const uint8_t* ahead = nullptr;
-};
-
-/// 16 columns are 32 bytes: see fp8_place.
-NEMO_INLINE void fp8_to_pairs(const uint8_t* packed, int64_t steps, Half half, Bytes64& largest) {
-  static constexpr Bytes64Table kPlaces = twice([](int i) { return i / 2 % 8 * 4 + i / 2 / 8 * 2 + i % 2; });
-  const Bytes64 first = load(kPlaces), second = first + 32;
-  packed += half.index * kBlockColumns;
-  for (int64_t step = 0; step < steps; ++step, packed += 2 * kBlockColumns, half.out += half.out_stride) {
-    const Bytes64 codes = load_bytes(packed);
-    __builtin_prefetch(half.ahead + (2 * step + half.index) * 64, 0, 2);
-    largest = larger(largest, codes & 0x7f);
-    store_numbers(half.out, numbers_of_e4m3(pick(codes, first)));
-    store_numbers(half.out + 16, numbers_of_e4m3(pick(codes, second)));
-  }
+/// Asks for what will be read soon, as many bytes as steps are made of. A line now and then: many at once
+/// would keep what is read now waiting.
+NEMO_INLINE void ask_for(const uint8_t* line) {
+  __builtin_prefetch(line, 0, 2);
 }
 
-/// What e2m1 codes do to a block scale s, as bits: a number of e2m1 is 1 or 1.5 times a power of two. The
-/// last two bits, which no product has, tell the product with 1.5 and one that is not zero.
-constexpr uint16_t kThreeHalves = 1, kNotZero = 2;
-
-constexpr uint16_t effect_of_e2m1(int code) {
-  constexpr int kPower[8] = {0, -1, 0, 0, 1, 1, 2, 2};
-  const int magnitude = code % 8;
-  if (magnitude == 0) return 0;
-  const int three_halves = magnitude % 2 == 1 && magnitude > 1 ? kThreeHalves : 0;
-  return static_cast<uint16_t>((code >= 8 ? 0x8000 : 0) + kPower[magnitude] * 0x80 + three_halves + kNotZero);
-}
-
-constexpr NumbersTable effects_of_e2m1() {
-  NumbersTable effects = {};
-  for (int i = 0; i < 32; ++i) effects.entries[i] = effect_of_e2m1(i % 16);
-  return effects;
-}
-
-/// Of eight significands, in sixteenths of their last places: how far 1.5 times one lies from it, as bits.
-constexpr NumbersTable steps_to_three_halves() {
-  constexpr uint16_t kSteps[8] = {64, 72, 80, 84, 80, 76, 72, 68};
-  NumbersTable steps = {};
-  for (int i = 0; i < 32; ++i) steps.entries[i] = kSteps[i % 8];
-  return steps;
-}
-
-/// Block scales of 16 columns, twice each, as e2m1 codes need them: less the last two bits of their effects.
-struct ScaleBits {
-  Numbers once, three_halves;
-  __mmask32 not_zero;
-};
-
-NEMO_INLINE ScaleBits scale_bits(Numbers codes, Numbers steps) {
-  const Numbers once = numbers_of_e4m3(codes);
-  return {.once = once - kNotZero,
-          .three_halves = once + look_up(steps, once >> 4) - (kNotZero + kThreeHalves),
-          .not_zero = _mm512_test_epi16_mask((__m512i)codes, (__m512i)(Numbers{} + 0x7f00))};
-}
-
-NEMO_INLINE Numbers product_with_e2m1(const ScaleBits& scale, Numbers effects) {
-  const auto test = [&](uint16_t bit) __attribute__((always_inline)) {
-    return (__m512i)(Numbers{} + bit);
-  };
-  const __mmask32 odd = _mm512_test_epi16_mask((__m512i)effects, test(kThreeHalves));
-  const __m512i bits = _mm512_mask_blend_epi16(odd, (__m512i)scale.once, (__m512i)scale.three_halves);
-  const __mmask32 not_zero = _mm512_mask_test_epi16_mask(scale.not_zero, (__m512i)effects, test(kNotZero));
-  return (Numbers)_mm512_maskz_add_epi16(not_zero, bits, (__m512i)effects);
-}
-
-/// The same of groups of 8 steps: 64 block scales, then [8][64] pairs of codes; see nvfp4_scale_place.
-NEMO_INLINE void nvfp4_to_pairs(const uint8_t* packed, int64_t steps, Half half, Bytes64& largest) {
-  constexpr int64_t kPairs = kNvfp4Block / 2;
-  const auto shift = static_cast<uint8_t>(half.index * 32);
-  static constexpr Bytes64Table kPlaces = twice([](int i) { return i / 2 % 8 * 4 + i / 2 / 8 * 2; });
-  const Bytes64 first = load(kPlaces) + shift, second = first + 1;
-  static constexpr NumbersTable kEffects = effects_of_e2m1(), kSteps = steps_to_three_halves();
-  const Numbers effects = load(kEffects), to_three_halves = load(kSteps);
-  constexpr Numbers kNibble = {0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4,
-                               0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4};
-  for (int64_t step = 0; step < steps; step += kPairs) {
-    const Bytes64 codes = load_bytes(packed);
-    largest = larger(largest, codes & 0x7f);
-    const ScaleBits scale = scale_bits(pick(codes, first), to_three_halves);
-    const ScaleBits next_scale = scale_bits(pick(codes, second), to_three_halves);
-    packed += kBlockColumns;
-    for (int64_t s = 0; s < kPairs; ++s, packed += kBlockColumns, half.out += half.out_stride) {
-      const Bytes64 pairs = load_bytes(packed);
-      if (half.index == 0 || s == 0) __builtin_prefetch(half.ahead + (half.index * kPairs + s) * 64, 0, 2);
-      store_numbers(half.out, product_with_e2m1(scale, look_up(effects, pick(pairs, first) >> kNibble)));
-      store_numbers(half.out + 16,
-                    product_with_e2m1(next_scale, look_up(effects, pick(pairs, second) >> kNibble)));
+/// Calls use(half, pairs) for the halves [kFirst, kEnd) of the columns of packed steps, one step after
+/// another (of NVFP4 groups of 8); `ahead`: what is asked for meanwhile. NaN as a block scale is widened as
+/// if it was a number, and shows in `largest`.
+template <int kFirst, int kEnd, class Use>
+NEMO_INLINE void fp8_to_pairs(const uint8_t* packed, int64_t steps, const uint8_t* ahead, Use use) {
+  constexpr int64_t kHalfBytes = kBlockColumns;
+  for (int64_t step = 0; step < steps; ++step, packed += 2 * kHalfBytes, ahead += 2 * kHalfBytes) {
+    if (kFirst == 0) {
+      ask_for(ahead);
+      use(step, 0, widen_fp8(packed));
     }
-    half.ahead += (1 + kPairs) * kBlockColumns;
+    if (kEnd == 2) {
+      ask_for(ahead + kHalfBytes);
+      use(step, 1, widen_fp8(packed + kHalfBytes));
+    }
   }
 }
 
-NEMO_INLINE void to_pairs(WeightFormat format, const uint8_t* packed, int64_t steps, Half half,
-                          Bytes64& largest) {
-  if (format == WeightFormat::kFp8) {
-    fp8_to_pairs(packed, steps, half, largest);
+template <int kFirst, int kEnd, class Use>
+NEMO_INLINE void nvfp4_to_pairs(const uint8_t* packed, int64_t steps, const uint8_t* ahead, Bytes64& largest,
+                                Use use) {
+  for (int64_t group = 0; group < steps; group += kGroupPairs) {
+    largest = larger(largest, load_bytes(packed) & 0x7f);
+    const Bytes64 scales = in_halves(packed);
+    const auto first = BlockScales32::of<0>(scales), last = BlockScales32::of<1>(scales);
+    if (kEnd == 2) ask_for(ahead);
+    for (int64_t step = group; step < group + kGroupPairs; ++step) {
+      packed += kBlockColumns;
+      ahead += kBlockColumns;
+      const Bytes64 codes = in_halves(packed);
+      if (kFirst == 0) {
+        ask_for(ahead);
+        use(step, 0, widen_nvfp4<0>(codes, first));
+      }
+      if (kEnd == 2) use(step, 1, widen_nvfp4<1>(codes, last));
+    }
+    packed += kBlockColumns;
+    ahead += kBlockColumns;
+  }
+}
+
+template <WeightFormat kFormat, int kFirst, int kEnd, class Use>
+NEMO_INLINE void to_pairs(const uint8_t* packed, int64_t steps, const uint8_t* ahead, Bytes64& largest,
+                          Use use) {
+  if constexpr (kFormat == WeightFormat::kFp8) {
+    fp8_to_pairs<kFirst, kEnd>(packed, steps, ahead, use);
   } else {
-    nvfp4_to_pairs(packed, steps, half, largest);
+    nvfp4_to_pairs<kFirst, kEnd>(packed, steps, ahead, largest, use);
   }
 }
 
