@@ -181,11 +181,13 @@ class Product {
   /// Weights of `blocks` blocks as they lie in memory.
   void run_stored(WeightFormat format, const std::byte* data, int64_t blocks, std::span<const RowTile> tiles,
                   float* sums) const {
-    const int64_t piece = blocks > 1 ? x_.cols : piece_k(format, tiles);
+    const bool one_stream = tiles.size() == 1 && shape_.stream_ahead > 0;
+    const int64_t piece = blocks > 1 || one_stream ? x_.cols : piece_k(format, tiles);
     for (int64_t k = 0; k < x_.cols; k += piece) {
       const int64_t count = std::min(piece, x_.cols - k);
       const std::byte* weight = data + packed_block_bytes(format, k);
-      const std::byte* ahead = blocks > 1 ? nullptr : weight + packed_block_bytes(format, count);
+      const int64_t distance = one_stream ? shape_.stream_ahead : packed_block_bytes(format, count);
+      const std::byte* ahead = blocks > 1 ? nullptr : weight + distance;
       run_tiles(format, tiles, {k, count}, weight, {ahead}, sums, blocks);
     }
   }

@@ -241,7 +241,7 @@ void pack_x(DType dtype, float unit, const float* x, int64_t x_stride, int64_t r
 #else
 
 TileShape tile_shape(DType) {
-  return {.most_rows = kVectorTileRows};
+  return {.most_rows = kVectorTileRows, .streams = 1, .stream_ahead = 8 << 10};
 }
 void begin_tiles() {}
 void end_tiles() {}

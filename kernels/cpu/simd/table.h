@@ -28,6 +28,9 @@ struct TileShape {
   /// One row alone waits for memory, which vectors read fastest in several streams at once: of so many
   /// blocks.
   int64_t streams = 4;
+  /// One tile of rows reads all of a block in one go if it is to ask for what lies so many bytes ahead; 0: by
+  /// pieces, as several do.
+  int64_t stream_ahead = 0;
   /// Bytes of weights that a few tiles run through before the next ones: vectors find them in L1 again.
   int64_t short_piece = 16 << 10;
 };
