@@ -22,6 +22,25 @@ int64_t steps(DType type, int64_t k) {
   return type == DType::kFloat32 ? k : ceil_div(k, 2);
 }
 
+/// Keys or values that the tiles of a group ask for while they go through others, all tiles of the same block
+/// of 64 columns: the first two a half each, not to ask faster than memory answers.
+class Fetching {
+ public:
+  Fetching(const std::byte* from, int64_t queries, const TileShape& shape)
+      : from_(from), most_rows_(shape.most_rows), share_(queries > shape.most_rows ? 2 : 1) {}
+
+  int64_t share() const { return share_; }
+  /// What the tile that begins with this query asks for of a block.
+  const std::byte* part(int64_t begin, int64_t block, int64_t block_bytes) const {
+    if (from_ == nullptr || begin > (share_ - 1) * most_rows_) return nullptr;
+    return from_ + block * block_bytes + (begin > 0 ? block_bytes / 2 : 0);
+  }
+
+ private:
+  const std::byte* from_;
+  int64_t most_rows_, share_;
+};
+
 }  // namespace
 
 QueryBlock::QueryBlock(const AttentionCall& call, const Segment& segment, PageTable page_table,
@@ -110,12 +129,18 @@ const std::byte* QueryBlock::readable(const std::byte* keys_or_values, int64_t p
 
 QueryBlock::Stretch QueryBlock::open(int64_t index, AttentionBuffers& buffers) const {
   const int64_t first = index * kStretchPages, all = kv_pages_of(segment_.position + rows_.end);
-  Stretch stretch{
-      .first_page = first, .pages = std::min(kStretchPages, all - first), .keys = {}, .values = {}};
+  Stretch stretch{.first_page = first,
+                  .pages = std::min(kStretchPages, all - first),
+                  .keys = {},
+                  .values = {},
+                  .next_keys = {}};
   for (int64_t page = 0; page < stretch.pages; ++page) {
     stretch.keys[page] = readable(call_.pages.keys, first + page, buffers.keys, page);
     stretch.values[page] = readable(call_.pages.values, first + page, buffers.values, page);
   }
+  for (int64_t page = 0; page < std::min(kStretchPages, all - first - kStretchPages) && !call_.is_fp8();
+       ++page)
+    stretch.next_keys[page] = readable(call_.pages.keys, first + kStretchPages + page, buffers.keys, page);
   return stretch;
 }
 
@@ -128,7 +153,8 @@ void QueryBlock::visit(int64_t index, const std::byte* queries, AttentionBuffers
                       .end = end,
                       .queries = queries + before * packed_bytes(dim_),
                       .scores = buffers.scores.get<float>(kStretchPages * page_stride),
-                      .page_stride = page_stride};
+                      .page_stride = page_stride,
+                      .asks = begin == rows_.begin && !call_.is_fp8()};
     const Seen by_group = {seen.states + query(begin), seen.sums + query(begin) * stored_dim_};
     score(stretch, group);
     weigh(stretch, group, by_group);
@@ -137,10 +163,9 @@ void QueryBlock::visit(int64_t index, const std::byte* queries, AttentionBuffers
 }
 
 void QueryBlock::score(const Stretch& stretch, const Group& group) const {
+  const int64_t queries = queries_of(group.end - group.begin);
   for (int64_t page = 0; page < stretch.pages; ++page) {
-    // The first group finds keys in memory and asks for the next page's; FP8's are widened already.
-    const bool more = page + 1 < stretch.pages && !call_.is_fp8() && group.begin == rows_.begin;
-    const int64_t queries = queries_of(group.end - group.begin);
+    const Fetching values(group.asks ? stretch.values[page] : nullptr, queries, shape_);
     for_each_tile(queries, shape_, [&](int64_t begin, int64_t end) {
       call_.kernels.matmul_tile(call_.page_type,
                                 {.x = group.queries + begin * packed_bytes(dim_),
@@ -149,7 +174,8 @@ void QueryBlock::score(const Stretch& stretch, const Group& group) const {
                                  .rows = end - begin,
                                  .y = group.scores + page * group.page_stride + begin * kKvPageTokens,
                                  .y_stride = kKvPageTokens,
-                                 .ahead = more && end == queries ? stretch.keys[page + 1] : nullptr});
+                                 .ahead = values.part(begin, 0, readable_bytes()),
+                                 .ahead_share = values.share()});
     });
   }
 }
@@ -184,6 +210,7 @@ void QueryBlock::add_part(const Stretch& stretch, const Group& group, const Part
                           AttentionBuffers& buffers, float* sums) const {
   if (part.tokens == 0) return;
   auto* tile_sums = buffers.tile_sums.get<float>(shape_.most_rows * kBlockColumns);
+  const int64_t block_bytes = readable_bytes() / (stored_dim_ / kBlockColumns);
   for_each_tile(part.end - part.begin, shape_, [&](int64_t begin, int64_t end) {
     const int64_t first = part.begin + begin, rows = end - begin;
     const Pieces pieces =
@@ -191,13 +218,18 @@ void QueryBlock::add_part(const Stretch& stretch, const Group& group, const Part
     for (int64_t block = 0; block < stored_dim_ / kBlockColumns; ++block) {
       for (int64_t i = 0; i < pieces.count; ++i) {
         const Piece& piece = pieces.list[i];
+        const Fetching keys(
+            group.asks && part.page == 0 && i < kStretchPages ? stretch.next_keys[i] : nullptr,
+            part.end - part.begin, shape_);
         call_.kernels.matmul_tile(call_.page_type, {.x = piece.weights,
                                                     .weight = piece.values + block * piece.block_bytes,
                                                     .steps = piece.steps,
                                                     .rows = rows,
                                                     .y = tile_sums,
                                                     .y_stride = kBlockColumns,
-                                                    .resume = i > 0});
+                                                    .resume = i > 0,
+                                                    .ahead = keys.part(begin, block, block_bytes),
+                                                    .ahead_share = keys.share()});
       }
       for (int64_t r = 0; r < rows; ++r)
         call_.kernels.add(tile_sums + r * kBlockColumns, kBlockColumns,

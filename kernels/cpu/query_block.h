@@ -85,6 +85,7 @@ class QueryBlock {
   struct Stretch {
     int64_t first_page = 0, pages = 0;
     const std::byte *keys[kStretchPages], *values[kStretchPages];
+    const std::byte* next_keys[kStretchPages];  ///< of the next stretch, to be asked for; or null
   };
   /// Rows that go through a stretch together: as few as fill whole tiles, for their scores to stay near.
   struct Group {
@@ -92,6 +93,7 @@ class QueryBlock {
     const std::byte* queries;  ///< packed
     float* scores;             ///< [pages, queries in units, kKvPageTokens]; weights, once they are weighed
     int64_t page_stride;
+    bool asks;  ///< the first group finds keys and values in memory; those of FP8 are widened before
   };
   /// Some queries of a group, counted in it, and tokens of a stretch that all of them see: of whole pages, or
   /// of one.

@@ -171,10 +171,9 @@ void vector_tile(DType dtype, const MatmulTile& tile) {
 /// A row of at most kXChunk values as vector_tile reads them; returns how many 4-byte units. An odd k in
 /// bfloat16 is padded with zero, and the weights are too: 0 * 0.
 constexpr int64_t kXChunk = 256;
-int64_t units_of_row(DType dtype, float unit, const float* x, int64_t n, uint32_t* units) {
-  auto* floats = reinterpret_cast<float*>(units);
+int64_t units_of_row(DType dtype, float unit, const float* x, int64_t n, float* units) {
   if (dtype == DType::kFloat32) {
-    for_each_vector(n, [&](int64_t i, int64_t count) { store(floats + i, load_some(x + i, count)); });
+    for_each_vector(n, [&](int64_t i, int64_t count) { store(units + i, load_some(x + i, count)); });
     return n;
   }
   for_each_vector(n, [&](int64_t i, int64_t count) {
@@ -182,22 +181,61 @@ int64_t units_of_row(DType dtype, float unit, const float* x, int64_t n, uint32_
     if (Bfloat16Format::kParts == 1) {
       store_halves(reinterpret_cast<uint16_t*>(units) + i, bf16_factor(v));
     } else {
-      store(floats + i, round_to_bf16(v) * unit);
+      store(units + i, round_to_bf16(v) * unit);
     }
   });
   return (n + 1) / 2 * Bfloat16Format::kParts;
 }
 
+/// Which lane of a vector of [kLanes steps][kRows] is taken from row r (kLanes and more) and which stays.
+template <int kRows>
+struct Interleaving {
+  alignas(64) int32_t from[kRows][kRows][kLanes];
+
+  constexpr Interleaving() : from() {
+    for (int v = 0; v < kRows; ++v)
+      for (int r = 1; r < kRows; ++r)
+        for (int lane = 0; lane < kLanes; ++lane) {
+          const int at = v * kLanes + lane, row = at % kRows, step = at / kRows;
+          from[v][r][lane] = row == r ? kLanes + step : r == 1 && row == 0 ? step : lane;
+        }
+  }
+};
+
+/// Rows of units, `stride` apart -> [count][kRows].
+template <int kRows>
+void interleave(const float* units, int64_t stride, int64_t count, float* out) {
+  static constexpr Interleaving<kRows> kLanesFrom;
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int64_t left = (count - i) * kRows;
+#pragma GCC unroll 6
+    for (int v = 0; v < kRows; ++v) {
+      Floats mixed = load(units + i);
+#pragma GCC unroll 5
+      for (int r = 1; r < kRows; ++r)
+        mixed = __builtin_shuffle(mixed, load(units + r * stride + i),
+                                  *reinterpret_cast<const Ints*>(kLanesFrom.from[v][r]));
+      const int64_t n = left - v * kLanes;
+      if (n > 0) store_some(out + i * kRows + v * kLanes, n < kLanes ? n : kLanes, mixed);
+    }
+  }
+}
+
 void pack_x_for_vectors(DType dtype, float unit, const float* x, int64_t x_stride, int64_t rows, int64_t k,
                         void* packed) {
-  alignas(64) uint32_t units[kXChunk + kLanes];
-  for (int64_t r = 0; r < rows; ++r) {
-    auto* out = static_cast<uint32_t*>(packed) + r;
-    for (int64_t begin = 0; begin < k; begin += kXChunk) {
-      const int64_t n = k - begin < kXChunk ? k - begin : kXChunk;
-      const int64_t count = units_of_row(dtype, unit, x + r * x_stride + begin, n, units);
-      for (int64_t i = 0; i < count; ++i, out += rows) *out = units[i];
-    }
+  static_assert(kVectorTileRows == 6);
+  constexpr void (*kByRows[])(const float*, int64_t, int64_t, float*) = {
+      interleave<1>, interleave<2>, interleave<3>, interleave<4>, interleave<5>, interleave<6>};
+  constexpr int64_t kStride = kXChunk + kLanes;
+  alignas(64) float units[kVectorTileRows * kStride];
+  auto* out = static_cast<float*>(packed);
+  for (int64_t begin = 0; begin < k; begin += kXChunk) {
+    const int64_t n = k - begin < kXChunk ? k - begin : kXChunk;
+    int64_t count = 0;
+    for (int64_t r = 0; r < rows; ++r)
+      count = units_of_row(dtype, unit, x + r * x_stride + begin, n, units + r * kStride);
+    kByRows[rows - 1](units, kStride, count, out);
+    out += count * rows;
   }
 }
 
