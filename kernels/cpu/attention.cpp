@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/cpu/kv_pages.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/cpu/query_block.h"
 #include "kernels/error.h"
 
@@ -13,6 +14,8 @@ namespace {
 /// Queries (rows times heads of one KV head) a task has about: enough to use a page often while it lies in
 /// L2.
 constexpr int64_t kTaskQueries = 192;
+/// Runs of stretches that a thread should have at least, or one would wait for the other.
+constexpr int64_t kTasksPerThread = 8;
 
 AttentionCall make_call(const Context& context, TensorView<const float> q, int64_t num_heads,
                         const KvPages& pages, TensorView<float> out) {
@@ -55,33 +58,39 @@ void attend_by_blocks(const AttentionCall& call, std::span<const QueryBlock> blo
   });
 }
 
-/// For few long sequences: a task is one stretch of a block, at the price of keeping what is seen of each.
+/// For few long sequences: a task is a run of stretches, at the price of keeping what is seen of each.
 void attend_by_stretches(const AttentionCall& call, std::span<const QueryBlock> blocks) {
-  struct Task {
+  struct Visit {
     const QueryBlock* block;
     int64_t stretch, query;  ///< where what it has seen lies
   };
-  std::vector<Task> tasks;
+  std::vector<Visit> visits;
   int64_t queries = 0;
   for (const QueryBlock& block : blocks)
     for (int64_t s = 0; s < block.stretches(); ++s, queries += block.queries())
-      tasks.push_back({&block, s, queries});
+      visits.push_back({&block, s, queries});
   static thread_local SeenBuffer seen_buffer;
   const Seen all = seen_buffer.get(queries, call.stored_dim());
-  const auto seen = [&](const Task& task) {
-    return Seen{all.states + task.query, all.sums + task.query * call.stored_dim()};
+  const auto seen = [&](const Visit& visit) {
+    return Seen{all.states + visit.query, all.sums + visit.query * call.stored_dim()};
   };
-  call.context.threads.run(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
+  // A stretch asks for the next one's keys: they should be of the same task.
+  const auto count = static_cast<int64_t>(visits.size());
+  const int64_t run =
+      std::max<int64_t>(1, ceil_div(count, kTasksPerThread * call.context.threads.num_threads()));
+  call.context.threads.run(ceil_div(count, run), [&](int64_t task) {
     static thread_local AttentionBuffers buffers;
     const UseOfTiles use(call.kernels);
-    const Task& task = tasks[static_cast<size_t>(i)];
-    task.block->visit(task.stretch, task.block->pack(buffers), buffers, seen(task));
+    for (int64_t i = task * run; i < std::min(count, (task + 1) * run); ++i) {
+      const Visit& visit = visits[static_cast<size_t>(i)];
+      visit.block->visit(visit.stretch, visit.block->pack(buffers), buffers, seen(visit));
+    }
   });
-  for (size_t i = 0; i < tasks.size(); ++i) {
-    const Task& task = tasks[i];
-    const size_t first = i - static_cast<size_t>(task.stretch);
-    if (task.stretch > 0) task.block->merge(task.stretch, seen(task), seen(tasks[first]));
-    if (task.stretch + 1 == task.block->stretches()) task.block->write(seen(tasks[first]));
+  for (size_t i = 0; i < visits.size(); ++i) {
+    const Visit& visit = visits[i];
+    const size_t first = i - static_cast<size_t>(visit.stretch);
+    if (visit.stretch > 0) visit.block->merge(visit.stretch, seen(visit), seen(visits[first]));
+    if (visit.stretch + 1 == visit.block->stretches()) visit.block->write(seen(visits[first]));
   }
 }
 

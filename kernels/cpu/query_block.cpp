@@ -22,23 +22,22 @@ int64_t steps(DType type, int64_t k) {
   return type == DType::kFloat32 ? k : ceil_div(k, 2);
 }
 
-/// Keys or values that the tiles of a group ask for while they go through others, all tiles of the same block
-/// of 64 columns: the first two a half each, not to ask faster than memory answers.
+/// Keys or values as they are stored, a `growth`th of what they are widened to, that tiles ask for while they
+/// go through as many others: equal parts, not to ask faster than memory answers.
 class Fetching {
  public:
-  Fetching(const std::byte* from, int64_t queries, const TileShape& shape)
-      : from_(from), most_rows_(shape.most_rows), share_(queries > shape.most_rows ? 2 : 1) {}
+  Fetching(const std::byte* from, int64_t growth, int64_t queries, const TileShape& shape)
+      : from_(from), growth_(growth), queries_(queries), tiles_(ceil_div(queries, shape.most_rows)) {}
 
-  int64_t share() const { return share_; }
-  /// What the tile that begins with this query asks for of a block.
-  const std::byte* part(int64_t begin, int64_t block, int64_t block_bytes) const {
-    if (from_ == nullptr || begin > (share_ - 1) * most_rows_) return nullptr;
-    return from_ + block * block_bytes + (begin > 0 ? block_bytes / 2 : 0);
+  int64_t share() const { return tiles_ * growth_; }
+  /// What the tile that begins with this query asks for on its way through bytes [begin, begin + bytes).
+  const std::byte* part(int64_t query, int64_t begin, int64_t bytes) const {
+    return from_ == nullptr ? nullptr : from_ + (begin + query * bytes / queries_) / growth_;
   }
 
  private:
   const std::byte* from_;
-  int64_t most_rows_, share_;
+  int64_t growth_, queries_, tiles_;
 };
 
 }  // namespace
@@ -78,6 +77,11 @@ int64_t QueryBlock::readable_bytes() const {
   return kKvPageTokens * stored_dim_ * dtype_bytes(call_.page_type);
 }
 
+/// How many times their stored bytes that is.
+int64_t QueryBlock::growth() const {
+  return dtype_bytes(call_.page_type) / kv_element_bytes(call_.pages.format);
+}
+
 /// Tokens of the stretch that the row sees.
 int64_t QueryBlock::visible(const Stretch& stretch, int64_t row) const {
   return std::clamp<int64_t>(segment_.position + row + 1 - stretch.first_page * kKvPageTokens, 0,
@@ -115,15 +119,19 @@ const std::byte* QueryBlock::pack(AttentionBuffers& buffers) const {
   return packed;
 }
 
-/// Keys or values of a page; of FP8, widened to the place of that number.
+/// Keys or values of a page.
+const std::byte* QueryBlock::stored(const std::byte* keys_or_values, int64_t page) const {
+  return keys_or_values + kv_head_begin(call_.pages, page_table_[static_cast<size_t>(page)], kv_head_) *
+                              kv_element_bytes(call_.pages.format);
+}
+
+/// The same; of FP8, widened to the place of that number.
 const std::byte* QueryBlock::readable(const std::byte* keys_or_values, int64_t page, Scratch& widened,
                                       int64_t place) const {
-  const std::byte* stored =
-      keys_or_values + kv_head_begin(call_.pages, page_table_[static_cast<size_t>(page)], kv_head_) *
-                           kv_element_bytes(call_.pages.format);
-  if (!call_.is_fp8()) return stored;
+  if (!call_.is_fp8()) return stored(keys_or_values, page);
   auto* to = widened.get<std::byte>(kStretchPages * readable_bytes()) + place * readable_bytes();
-  call_.kernels.widen_weights(WeightFormat::kFp8, call_.page_type, stored, stored_dim_ / 2, to);
+  call_.kernels.widen_weights(WeightFormat::kFp8, call_.page_type, stored(keys_or_values, page),
+                              stored_dim_ / 2, to);
   return to;
 }
 
@@ -133,14 +141,19 @@ QueryBlock::Stretch QueryBlock::open(int64_t index, AttentionBuffers& buffers) c
                   .pages = std::min(kStretchPages, all - first),
                   .keys = {},
                   .values = {},
-                  .next_keys = {}};
+                  .ahead_of_scores = {},
+                  .ahead_of_sums = {}};
   for (int64_t page = 0; page < stretch.pages; ++page) {
     stretch.keys[page] = readable(call_.pages.keys, first + page, buffers.keys, page);
     stretch.values[page] = readable(call_.pages.values, first + page, buffers.values, page);
+    if (!call_.is_fp8()) stretch.ahead_of_scores[page] = stretch.values[page];
   }
-  for (int64_t page = 0; page < std::min(kStretchPages, all - first - kStretchPages) && !call_.is_fp8();
-       ++page)
-    stretch.next_keys[page] = readable(call_.pages.keys, first + kStretchPages + page, buffers.keys, page);
+  for (int64_t page = 0; page < std::min(kStretchPages, all - first - kStretchPages); ++page) {
+    const std::byte* keys = stored(call_.pages.keys, first + kStretchPages + page);
+    (call_.is_fp8() ? stretch.ahead_of_scores : stretch.ahead_of_sums)[page] = keys;
+    if (call_.is_fp8())
+      stretch.ahead_of_sums[page] = stored(call_.pages.values, first + kStretchPages + page);
+  }
   return stretch;
 }
 
@@ -154,7 +167,7 @@ void QueryBlock::visit(int64_t index, const std::byte* queries, AttentionBuffers
                       .queries = queries + before * packed_bytes(dim_),
                       .scores = buffers.scores.get<float>(kStretchPages * page_stride),
                       .page_stride = page_stride,
-                      .asks = begin == rows_.begin && !call_.is_fp8()};
+                      .asks = begin == rows_.begin};
     const Seen by_group = {seen.states + query(begin), seen.sums + query(begin) * stored_dim_};
     score(stretch, group);
     weigh(stretch, group, by_group);
@@ -165,7 +178,7 @@ void QueryBlock::visit(int64_t index, const std::byte* queries, AttentionBuffers
 void QueryBlock::score(const Stretch& stretch, const Group& group) const {
   const int64_t queries = queries_of(group.end - group.begin);
   for (int64_t page = 0; page < stretch.pages; ++page) {
-    const Fetching values(group.asks ? stretch.values[page] : nullptr, queries, shape_);
+    const Fetching fetching(group.asks ? stretch.ahead_of_scores[page] : nullptr, growth(), queries, shape_);
     for_each_tile(queries, shape_, [&](int64_t begin, int64_t end) {
       call_.kernels.matmul_tile(call_.page_type,
                                 {.x = group.queries + begin * packed_bytes(dim_),
@@ -174,8 +187,8 @@ void QueryBlock::score(const Stretch& stretch, const Group& group) const {
                                  .rows = end - begin,
                                  .y = group.scores + page * group.page_stride + begin * kKvPageTokens,
                                  .y_stride = kKvPageTokens,
-                                 .ahead = values.part(begin, 0, readable_bytes()),
-                                 .ahead_share = values.share()});
+                                 .ahead = fetching.part(begin, 0, readable_bytes()),
+                                 .ahead_share = fetching.share()});
     });
   }
 }
@@ -218,18 +231,19 @@ void QueryBlock::add_part(const Stretch& stretch, const Group& group, const Part
     for (int64_t block = 0; block < stored_dim_ / kBlockColumns; ++block) {
       for (int64_t i = 0; i < pieces.count; ++i) {
         const Piece& piece = pieces.list[i];
-        const Fetching keys(
-            group.asks && part.page == 0 && i < kStretchPages ? stretch.next_keys[i] : nullptr,
-            part.end - part.begin, shape_);
-        call_.kernels.matmul_tile(call_.page_type, {.x = piece.weights,
-                                                    .weight = piece.values + block * piece.block_bytes,
-                                                    .steps = piece.steps,
-                                                    .rows = rows,
-                                                    .y = tile_sums,
-                                                    .y_stride = kBlockColumns,
-                                                    .resume = i > 0,
-                                                    .ahead = keys.part(begin, block, block_bytes),
-                                                    .ahead_share = keys.share()});
+        const bool asks = group.asks && part.page == 0 && i < kStretchPages;
+        const Fetching fetching(asks ? stretch.ahead_of_sums[i] : nullptr, growth(), part.end - part.begin,
+                                shape_);
+        call_.kernels.matmul_tile(call_.page_type,
+                                  {.x = piece.weights,
+                                   .weight = piece.values + block * piece.block_bytes,
+                                   .steps = piece.steps,
+                                   .rows = rows,
+                                   .y = tile_sums,
+                                   .y_stride = kBlockColumns,
+                                   .resume = i > 0,
+                                   .ahead = fetching.part(begin, block * block_bytes, block_bytes),
+                                   .ahead_share = fetching.share()});
       }
       for (int64_t r = 0; r < rows; ++r)
         call_.kernels.add(tile_sums + r * kBlockColumns, kBlockColumns,

@@ -85,7 +85,9 @@ class QueryBlock {
   struct Stretch {
     int64_t first_page = 0, pages = 0;
     const std::byte *keys[kStretchPages], *values[kStretchPages];
-    const std::byte* next_keys[kStretchPages];  ///< of the next stretch, to be asked for; or null
+    /// What tiles ask for while they score a page or add its values, or null: that page's values and keys of
+    /// the next stretch; of FP8, which is widened before that, keys and values of the next stretch.
+    const std::byte *ahead_of_scores[kStretchPages], *ahead_of_sums[kStretchPages];
   };
   /// Rows that go through a stretch together: as few as fill whole tiles, for their scores to stay near.
   struct Group {
@@ -93,7 +95,7 @@ class QueryBlock {
     const std::byte* queries;  ///< packed
     float* scores;             ///< [pages, queries in units, kKvPageTokens]; weights, once they are weighed
     int64_t page_stride;
-    bool asks;  ///< the first group finds keys and values in memory; those of FP8 are widened before
+    bool asks;  ///< the first group: it finds keys and values in memory
   };
   /// Some queries of a group, counted in it, and tokens of a stretch that all of them see: of whole pages, or
   /// of one.
@@ -120,6 +122,7 @@ class QueryBlock {
   int64_t column_of(int64_t query) const;
   int64_t packed_bytes(int64_t k) const;
   int64_t readable_bytes() const;
+  int64_t growth() const;
   /// The first row that sees something of the stretch.
   int64_t first_row(int64_t stretch) const;
   int64_t visible(const Stretch& stretch, int64_t row) const;
@@ -127,6 +130,7 @@ class QueryBlock {
   void for_each_group(Body&& body) const;
 
   Stretch open(int64_t index, AttentionBuffers& buffers) const;
+  const std::byte* stored(const std::byte* keys_or_values, int64_t page) const;
   const std::byte* readable(const std::byte* keys_or_values, int64_t page, Scratch& widened,
                             int64_t place) const;
   void score(const Stretch& stretch, const Group& group) const;

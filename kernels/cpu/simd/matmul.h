@@ -76,6 +76,7 @@ NEMO_INLINE void sum_columns(const MatmulTile& tile, int64_t column) {
   const int64_t pace = fetch ? kStride * 4 / tile.ahead_share : 0;
   const auto* ahead =
       static_cast<const char*>(fetch ? tile.ahead : tile.weight) + column / kStride * pace * tile.steps;
+  const char* asked = ahead;
   const auto* x = static_cast<const float*>(tile.x);
   Floats sum[kRows][kVectors] = {};
   if (tile.resume) {
@@ -87,7 +88,8 @@ NEMO_INLINE void sum_columns(const MatmulTile& tile, int64_t column) {
   for (int64_t step = 0; step < tile.steps; ++step) {
     for (int i = 0; kAheadSteps > 0 && kRows > 1 && i < kVectors * kLanes; i += 16)
       __builtin_prefetch(weight + i + kAheadSteps * kBlockColumns);
-    for (int64_t i = 0; kAsks && i < pace; i += 64) __builtin_prefetch(ahead + i);
+    ahead += pace;
+    for (; kAsks && asked < ahead; asked += 64) __builtin_prefetch(asked);
     Words words[kVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v)
@@ -102,7 +104,6 @@ NEMO_INLINE void sum_columns(const MatmulTile& tile, int64_t column) {
           keep_in_register(sum[r][v]);
         }
     weight += kBlockColumns;
-    ahead += pace;
     x += kRows * Format::kParts;
   }
 #pragma GCC unroll 6
