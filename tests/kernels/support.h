@@ -21,12 +21,23 @@ struct Setting {
   int threads = 1;
 };
 
+/// Sanitizers make tests ten times slower, and each watches one side: memory is touched by instruction sets,
+/// in their own way each, and threads are given their work above them.
 inline std::vector<Setting> all_settings() {
+#if defined(__SANITIZE_THREAD__)
+  return {{detect_isa(), 2}, {detect_isa(), 3}};
+#else
+#if defined(__SANITIZE_ADDRESS__)
+  constexpr int kThreads[] = {2};
+#else
+  constexpr int kThreads[] = {1, 2, 3};
+#endif
   std::vector<Setting> settings;
   for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx})
-    for (int threads : {1, 2, 3})
+    for (int threads : kThreads)
       if (isa <= detect_isa()) settings.push_back({isa, threads});
   return settings;
+#endif
 }
 
 inline std::string setting_name(const ::testing::TestParamInfo<Setting>& info) {
