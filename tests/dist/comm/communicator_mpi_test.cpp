@@ -113,6 +113,7 @@ TEST_F(CommunicatorTest, AnExpectedMessageHasADeadlineToo) {
   EXPECT_NE(text.find("waited 1 s for expert sums from rank " + std::to_string(previous())),
             std::string::npos)
       << text;
+  meet("everybody's deadline");                            // or a message would come to who still waits
   world.post(next(), Tag::kCombine, std::string(8, 'x'));  // or it would write into what is gone
   world.await_expected("expert sums");
   world.flush("sums to be taken");
