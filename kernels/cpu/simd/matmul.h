@@ -66,6 +66,23 @@ constexpr int64_t kAheadSteps = 0;
 constexpr int64_t kAheadSteps = 8;
 #endif
 
+/// Sums of some columns, as tiles keep them from piece to piece of k.
+template <int kRows, int kVectors>
+NEMO_INLINE void take_up(const MatmulTile& tile, int64_t column, Floats (&sum)[kRows][kVectors]) {
+  if (!tile.resume) return;
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = load(tile.y + r * tile.y_stride + column + v * kLanes);
+}
+template <int kRows, int kVectors>
+NEMO_INLINE void put_down(const MatmulTile& tile, int64_t column, const Floats (&sum)[kRows][kVectors]) {
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) store(tile.y + r * tile.y_stride + column + v * kLanes, sum[r][v]);
+}
+
 template <class Format, int kRows, int kVectors>
 NEMO_INLINE void sum_columns(const MatmulTile& tile, int64_t column) {
   const auto* weight = static_cast<const uint32_t*>(tile.weight) + column;
@@ -79,12 +96,7 @@ NEMO_INLINE void sum_columns(const MatmulTile& tile, int64_t column) {
   const char* asked = ahead;
   const auto* x = static_cast<const float*>(tile.x);
   Floats sum[kRows][kVectors] = {};
-  if (tile.resume) {
-#pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = load(tile.y + r * tile.y_stride + column + v * kLanes);
-  }
+  take_up(tile, column, sum);
   for (int64_t step = 0; step < tile.steps; ++step) {
     for (int i = 0; kAheadSteps > 0 && kRows > 1 && i < kVectors * kLanes; i += 16)
       __builtin_prefetch(weight + i + kAheadSteps * kBlockColumns);
@@ -106,10 +118,7 @@ NEMO_INLINE void sum_columns(const MatmulTile& tile, int64_t column) {
     weight += kBlockColumns;
     x += kRows * Format::kParts;
   }
-#pragma GCC unroll 6
-  for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) store(tile.y + r * tile.y_stride + column + v * kLanes, sum[r][v]);
+  put_down(tile, column, sum);
 }
 
 /// A function of its own for several rows: inlined into tile_rows, 128 rows took a quarter longer.

@@ -36,12 +36,7 @@ void quantized_rows(const MatmulTile& tile) {
   constexpr int kVectors = kBlockColumns / kLanes;
   const auto* x = static_cast<const float*>(tile.x);
   Floats sum[kRows][kVectors] = {};
-  if (tile.resume) {
-#pragma GCC unroll 6
-    for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = load(tile.y + r * tile.y_stride + v * kLanes);
-  }
+  take_up(tile, 0, sum);
   Bytes64 largest = {};
   to_pairs<kFormat, 0, 2>(
       static_cast<const uint8_t*>(tile.weight), tile.steps, static_cast<const uint8_t*>(tile.ahead),
@@ -56,10 +51,7 @@ void quantized_rows(const MatmulTile& tile) {
           keep_in_register(sums[1]);
         }
       });
-#pragma GCC unroll 6
-  for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) store(tile.y + r * tile.y_stride + v * kLanes, sum[r][v]);
+  put_down(tile, 0, sum);
   if (has_nan(largest)) make_nans(kFormat, tile, 2 * tile.steps);
 }
 
