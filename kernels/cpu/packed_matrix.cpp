@@ -87,7 +87,7 @@ int64_t PackedMatrix::packed_bytes(WeightFormat format, int64_t n, int64_t k) {
 PackedMatrix::PackedMatrix(WeightFormat format, int64_t n, int64_t k, float scale)
     : format_(format), scale_(scale), n_(n), k_(k) {
   NEMO_CHECK(n >= 0 && k >= 0 && (format != WeightFormat::kNvfp4 || k % kNvfp4Block == 0), shape_text(n, k));
-  data_ = WeightMemory(packed_bytes(format, n, k));
+  data_ = LargeMemory(packed_bytes(format, n, k));
 }
 
 void PackedMatrix::pack_rows(int64_t row_begin, TensorView<const float> rows) {

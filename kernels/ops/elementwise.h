@@ -5,7 +5,7 @@
 #include <span>
 
 #include "kernels/context.h"
-#include "kernels/weight_memory.h"
+#include "kernels/large_memory.h"
 
 namespace nemo::kernels {
 
@@ -14,7 +14,7 @@ struct EmbeddingTable {
   DType dtype = DType::kFloat32;
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
-  WeightMemory rows;  ///< floats or bf16, as dtype says
+  LargeMemory rows;  ///< floats or bf16, as dtype says
 };
 
 /// out[i, :] = table[token_ids[i], :]. out [token_ids.size(), hidden_size]. Ids must be in range.

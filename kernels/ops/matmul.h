@@ -9,8 +9,8 @@
 #include <span>
 
 #include "kernels/context.h"
+#include "kernels/large_memory.h"
 #include "kernels/weight_format.h"
-#include "kernels/weight_memory.h"
 
 namespace nemo::kernels {
 
@@ -58,7 +58,7 @@ class PackedMatrix {
   WeightFormat format_ = WeightFormat::kFloat32;
   float scale_ = 1.0f;
   int64_t n_ = 0, k_ = 0;
-  WeightMemory data_;
+  LargeMemory data_;
 };
 
 /// y[rows, n] = x[rows, k] W^T. x is read in W's dtype, for quantized W in the context's (rounded to nearest

@@ -128,11 +128,11 @@ kernels::EmbeddingTable load_embedding(const Checkpoint& checkpoint, const Model
   table.hidden_size = config.hidden_size;
   const auto num_elements = static_cast<size_t>(config.vocab_size * config.hidden_size);
   if (dtype == kernels::DType::kBFloat16) {
-    table.rows = kernels::WeightMemory(config.vocab_size * config.hidden_size * 2);
+    table.rows = kernels::LargeMemory(config.vocab_size * config.hidden_size * 2);
     checkpoint.read_rows_bf16(name, 0, config.vocab_size,
                               {reinterpret_cast<uint16_t*>(table.rows.data()), num_elements});
   } else {
-    table.rows = kernels::WeightMemory(config.vocab_size * config.hidden_size * 4);
+    table.rows = kernels::LargeMemory(config.vocab_size * config.hidden_size * 4);
     checkpoint.read_rows_f32(name, 0, config.vocab_size,
                              {reinterpret_cast<float*>(table.rows.data()), num_elements});
   }

@@ -3,11 +3,11 @@
 // alike on all stages.
 #pragma once
 
-#include <memory>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "kernels/large_memory.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/mamba2.h"
 #include "lib/config/job_config.h"
@@ -47,20 +47,20 @@ class StateCache {
   kernels::PageTable page_table(int32_t slot) const { return page_tables_[static_cast<size_t>(slot)]; }
 
   /// State of a Mamba layer, KV pages of an attention layer; `layer_idx` is the model's.
-  kernels::MambaState mamba(int64_t layer_idx) const;
-  kernels::KvPages kv(int64_t layer_idx) const;
+  kernels::MambaState mamba(int64_t layer_idx);
+  kernels::KvPages kv(int64_t layer_idx);
 
   const StateCacheShape& shape() const { return shape_; }
 
  private:
   struct LayerState {
-    std::unique_ptr<float[]> conv, ssm;
-    std::unique_ptr<std::byte[]> keys, values;
+    kernels::LargeMemory conv, ssm;  ///< floats
+    kernels::LargeMemory keys, values;
     kernels::KvScales kv_scales;
   };
-  const LayerState& layer(int64_t layer_idx) const;
+  LayerState& layer(int64_t layer_idx);
   void check_slot(int32_t slot) const;
-  void copy_pages(std::byte* pages, kernels::PageTable from, kernels::PageTable to) const;
+  void copy_pages(kernels::LargeMemory& memory, kernels::PageTable from, kernels::PageTable to) const;
 
   StateCacheShape shape_;
   int64_t num_kv_heads_, head_dim_;

@@ -1,7 +1,7 @@
 // One tile of a product over and over, its operands in a cache: what is left of the peak where instructions
 // wait for them. The whole products show what memory costs beyond that.
 #include "kernels/cpu/simd/table.h"
-#include "kernels/weight_memory.h"
+#include "kernels/large_memory.h"
 #include "tests/bench/cases.h"
 #include "tests/bench/operands.h"
 
@@ -16,7 +16,7 @@ constexpr int64_t kTasks = 8, kRepetitions = 200;
 
 /// Of one task. Aligned as in products; any bytes are right as weights, and zeros are no subnormal numbers.
 struct Operands {
-  WeightMemory x, weight, y;
+  LargeMemory x, weight, y;
 
   Operands(const RowKernels& kernels, int64_t rows, int64_t k)
       : x(rows * k / 2 * kernels.x_step_bytes(DType::kBFloat16)),

@@ -34,7 +34,7 @@ TEST_P(ElementwiseTest, EmbedCopiesRows) {
   const std::vector<float> values = random_vector(random_, vocab * hidden);
   for (DType dtype : kBoth) {
     EmbeddingTable table{.dtype = dtype, .vocab_size = vocab, .hidden_size = hidden};
-    table.rows = WeightMemory(vocab * hidden * (dtype == DType::kFloat32 ? 4 : 2));
+    table.rows = LargeMemory(vocab * hidden * (dtype == DType::kFloat32 ? 4 : 2));
     for (size_t i = 0; i < values.size(); ++i) {
       if (dtype == DType::kFloat32) {
         reinterpret_cast<float*>(table.rows.data())[i] = values[i];

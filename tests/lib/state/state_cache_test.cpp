@@ -38,10 +38,10 @@ class StateCacheFork : public testing::TestWithParam<kernels::KvFormat> {
   std::string page(const std::byte* pages, int32_t id) const {
     return {reinterpret_cast<const char*>(pages) + static_cast<size_t>(id) * page_bytes(), page_bytes()};
   }
-  std::string key_page(int32_t id) const { return page(state_.kv(attention_).keys, id); }
-  std::string value_page(int32_t id) const { return page(state_.kv(attention_).values, id); }
+  std::string key_page(int32_t id) { return page(state_.kv(attention_).keys, id); }
+  std::string value_page(int32_t id) { return page(state_.kv(attention_).values, id); }
 
-  std::vector<float> mamba_of(int64_t slot) const {
+  std::vector<float> mamba_of(int64_t slot) {
     const kernels::MambaState mamba = state_.mamba(mamba_);
     const float* conv = mamba.conv + static_cast<size_t>(slot) * conv_size();
     const float* ssm = mamba.ssm + static_cast<size_t>(slot) * ssm_size();

@@ -1,4 +1,4 @@
-#include "kernels/weight_memory.h"
+#include "kernels/large_memory.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -23,11 +23,11 @@ void clear(std::byte* memory, size_t num_bytes) {
 
 }  // namespace
 
-void WeightMemory::Free::operator()(std::byte* pointer) const {
+void LargeMemory::Free::operator()(std::byte* pointer) const {
   std::free(pointer);
 }
 
-WeightMemory::WeightMemory(int64_t num_bytes) : num_bytes_(num_bytes) {
+LargeMemory::LargeMemory(int64_t num_bytes) : num_bytes_(num_bytes) {
   if (num_bytes == 0) return;
   const auto size = static_cast<size_t>(num_bytes);
   void* pointer = nullptr;

@@ -1,4 +1,5 @@
-// WeightMemory: an owner of memory for weights, which are filled once and read for as long as a model lives.
+// LargeMemory: an owner of memory for weights and for sequences' states, which live as long as a model and
+// are read from end to end.
 #pragma once
 
 #include <cstddef>
@@ -7,12 +8,13 @@
 
 namespace nemo::kernels {
 
-class WeightMemory {
+class LargeMemory {
  public:
-  WeightMemory() = default;
+  LargeMemory() = default;
   /// Reads as zero; begins at a multiple of 64 bytes, large memory on huge pages where the system has them. A
-  /// page is cleared when it is first touched, on the thread that fills it. Throws std::bad_alloc.
-  explicit WeightMemory(int64_t num_bytes);
+  /// page is cleared when it is first touched, on the thread that fills it, and takes no memory before.
+  /// Throws std::bad_alloc.
+  explicit LargeMemory(int64_t num_bytes);
 
   std::byte* data() { return data_.get(); }
   const std::byte* data() const { return data_.get(); }
