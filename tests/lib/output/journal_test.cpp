@@ -9,51 +9,13 @@
 #include <algorithm>
 #include <csignal>
 
-#include "lib/output/journal_format.h"
 #include "lib/output/journal_scan.h"
-#include "tests/lib/output/support.h"
+#include "tests/lib/output/journal_fixtures.h"
 
 namespace nemo {
 namespace {
 
-using test::error_of;
-using test::read_file;
-using test::RecordMaker;
-using test::TempFolder;
-using test::write_file;
-
-const Identity kIdentity = {{"job", "7f"}, {"model", "aa"}, {"guarantee", "avx2 bfloat16"}};
-
-JournalWriter open(const std::string& folder, Fresh fresh = Fresh::kNo, JournalOptions options = {}) {
-  return JournalWriter::open(folder, kIdentity, fresh, options);
-}
-
-std::string first_segment(const TempFolder& folder) {
-  return folder / "segment-000001.nj";
-}
-
-std::vector<Record> some_records(int64_t count, uint64_t seed = 1) {
-  RecordMaker make(seed);
-  std::vector<Record> records;
-  for (int64_t i = 0; i < count; ++i) records.push_back(make.any(i));
-  return records;
-}
-
-// One commit a record, so that every record but the last is vouched for. Returns the offsets where records
-// end.
-std::vector<int64_t> write_one_by_one(const std::string& folder, const std::vector<Record>& records) {
-  JournalWriter journal = open(folder);
-  const auto size = [&] {
-    return static_cast<int64_t>(std::filesystem::file_size(folder + "/segment-000001.nj"));
-  };
-  std::vector<int64_t> ends = {size()};
-  for (const Record& record : records) {
-    journal.append(record);
-    journal.commit();
-    ends.push_back(size());
-  }
-  return ends;
-}
+using namespace test;
 
 TEST(Journal, KeepsRecordsAndProgress) {
   const TempFolder folder;
@@ -64,7 +26,7 @@ TEST(Journal, KeepsRecordsAndProgress) {
   late.output.token_ids = {1, 2, 3};
   late.output.logprobs = {-1.0f, -2.0f, -0.5f};
   {
-    JournalWriter journal = open(folder.path());
+    JournalWriter journal = open_journal(folder.path());
     for (const Record& record : records) journal.append(record);
     EXPECT_FALSE(journal.done(0)) << "not durable yet";
     journal.append(early);
@@ -76,7 +38,7 @@ TEST(Journal, KeepsRecordsAndProgress) {
     for (const Record& record : records) EXPECT_EQ(reader.read(record.index), record);
   }
   JournalReader reader = JournalReader::open(folder.path());
-  EXPECT_EQ(reader.identity(), kIdentity);
+  EXPECT_EQ(reader.identity(), kJournalIdentity);
   EXPECT_EQ(reader.index().num_done(), 200);
   for (auto record = records.rbegin(); record != records.rend(); ++record) {
     EXPECT_EQ(reader.read(record->index), *record);
@@ -90,7 +52,7 @@ TEST(Journal, KeepsRecordsAndProgress) {
 TEST(Journal, KeepsTheLatestCountOfWork) {
   const TempFolder folder;
   {
-    JournalWriter journal = open(folder.path());
+    JournalWriter journal = open_journal(folder.path());
     EXPECT_EQ(journal.index().work(), WorkDone{});
     journal.append(WorkDone{3, 4});
     journal.append(some_records(1).front());
@@ -109,7 +71,7 @@ TEST(Journal, ResumesAcrossSegments) {
   const auto records = some_records(300);
   const JournalOptions small{.segment_bytes = 4096};
   for (int64_t begin = 0; begin < 300; begin += 50) {
-    JournalWriter journal = open(folder.path(), Fresh::kNo, small);
+    JournalWriter journal = open_journal(folder.path(), Fresh::kNo, small);
     EXPECT_EQ(journal.index().num_done(), begin);
     EXPECT_EQ(journal.dropped_bytes(), 0);
     for (int64_t i = begin; i < begin + 50; ++i) {
@@ -128,7 +90,7 @@ TEST(Journal, ResumesAcrossSegments) {
 
 TEST(Journal, FinishingTwiceBreaksAnInvariant) {
   const TempFolder folder;
-  JournalWriter journal = open(folder.path());
+  JournalWriter journal = open_journal(folder.path());
   const Record record = some_records(1).front();
   journal.append(record);
   EXPECT_THROW(journal.append(record), Error);
@@ -136,118 +98,6 @@ TEST(Journal, FinishingTwiceBreaksAnInvariant) {
   EXPECT_THROW(journal.append(record), Error);
   EXPECT_THROW(journal.append(Record{.index = -1}), Error);
   EXPECT_THROW(journal.append(Record{.index = JournalIndex::kMaxRequests}), Error);
-}
-
-TEST(Journal, TruncatedAnywhereKeepsEveryWholeRecord) {
-  const TempFolder folder;
-  const auto records = some_records(5);
-  const std::vector<int64_t> ends = write_one_by_one(folder.path(), records);
-  const std::string bytes = read_file(first_segment(folder));
-  for (int64_t size = 0; size <= static_cast<int64_t>(bytes.size()); ++size) {
-    write_file(first_segment(folder), bytes.substr(0, static_cast<size_t>(size)));
-    const auto whole =
-        std::max<int64_t>(std::upper_bound(ends.begin(), ends.end(), size) - ends.begin() - 1, 0);
-    JournalWriter journal = open(folder.path());
-    ASSERT_EQ(journal.index().num_done(), whole) << size;
-    ASSERT_EQ(journal.dropped_bytes(), size < ends[0] ? size : size - ends[static_cast<size_t>(whole)]);
-    for (const Record& record : records) {
-      if (!journal.done(record.index)) journal.append(record);
-    }
-    journal.commit();
-    JournalReader reader = journal.reader();
-    for (const Record& record : records) ASSERT_EQ(reader.read(record.index), record) << size;
-  }
-}
-
-// After a crash the tail may be anything: zeros where blocks were not written, or a later block without an
-// earlier one.
-TEST(Journal, TornTailWithHolesIsDropped) {
-  const TempFolder folder;
-  const auto records = some_records(6);
-  write_one_by_one(folder.path(), {records.begin(), records.begin() + 2});
-  const size_t durable = std::filesystem::file_size(first_segment(folder));
-  {
-    JournalWriter journal = open(folder.path());
-    for (size_t i = 2; i < 6; ++i) journal.append(records[i]);
-    journal.commit();
-  }
-  std::string bytes = read_file(first_segment(folder));
-  std::fill_n(bytes.begin() + static_cast<std::ptrdiff_t>(durable), 40, '\0');
-  write_file(first_segment(folder), bytes);
-  JournalWriter journal = open(folder.path());
-  EXPECT_EQ(journal.index().num_done(), 2);
-  EXPECT_EQ(journal.dropped_bytes(), static_cast<int64_t>(bytes.size() - durable));
-}
-
-TEST(Journal, EveryFlippedBitIsFoundOrInTheTail) {
-  const TempFolder folder;
-  const std::vector<int64_t> ends = write_one_by_one(folder.path(), some_records(4, 5));
-  const std::string bytes = read_file(first_segment(folder));
-  const int64_t last = ends[ends.size() - 2];
-  for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
-    std::string bad = bytes;
-    bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ 1 << bit % 8);
-    write_file(first_segment(folder), bad);
-    const std::string error = error_of([&] {
-      const JournalScan scan = scan_journal(folder.path());
-      ASSERT_EQ(scan.last_bytes, last);
-      ASSERT_EQ(scan.dropped_bytes, static_cast<int64_t>(bytes.size()) - last);
-    });
-    const bool is_in_tail = static_cast<int64_t>(bit / 8) >= last;
-    ASSERT_EQ(error.empty(), is_in_tail) << "bit " << bit << ": " << error;
-    ASSERT_TRUE(is_in_tail || error.find(first_segment(folder)) != std::string::npos) << error;
-  }
-}
-
-TEST(Journal, DamageNamesOffsetAndRemedyAndTheRemedyWorks) {
-  const TempFolder folder;
-  const auto records = some_records(5);
-  const std::vector<int64_t> ends = write_one_by_one(folder.path(), records);
-  std::string bytes = read_file(first_segment(folder));
-  bytes[static_cast<size_t>(ends[2]) + 60] ^= 4;
-  write_file(first_segment(folder), bytes);
-  const std::string error = error_of([&] { open(folder.path()); });
-  EXPECT_NE(error.find("damaged at offset " + std::to_string(ends[2])), std::string::npos) << error;
-  EXPECT_NE(error.find("truncate -s " + std::to_string(ends[2])), std::string::npos) << error;
-  EXPECT_NE(error.find("--fresh"), std::string::npos) << error;
-  EXPECT_EQ(read_file(first_segment(folder)), bytes) << "a damaged journal is left as it is";
-  std::filesystem::resize_file(first_segment(folder), static_cast<uintmax_t>(ends[2]));
-  EXPECT_EQ(open(folder.path()).index().num_done(), 2);
-}
-
-TEST(Journal, MissingDamagedAndForeignSegmentsAreErrors) {
-  const TempFolder folder;
-  {
-    JournalWriter journal = open(folder.path(), Fresh::kNo, {.segment_bytes = 1});
-    for (const Record& record : some_records(3)) {
-      journal.append(record);
-      journal.commit();
-    }
-  }
-  ASSERT_EQ(list_segments(folder.path()), (std::vector<int64_t>{1, 2, 3}));
-  const std::string second = folder / "segment-000002.nj";
-  const std::string bytes = read_file(second);
-  write_file(second, bytes.substr(0, bytes.size() - 1));
-  EXPECT_NE(error_of([&] { open(folder.path()); }).find("damaged"), std::string::npos)
-      << "not the last segment";
-  write_file(second, read_file(folder / "segment-000003.nj"));
-  EXPECT_NE(error_of([&] { open(folder.path()); }).find(second), std::string::npos)
-      << "a copy under a wrong number";
-  write_file(second, journal_format::encode_segment_header(2, {{"job", "other"}}));
-  EXPECT_NE(error_of([&] { open(folder.path()); }).find("another journal"), std::string::npos);
-  std::filesystem::remove(second);
-  EXPECT_NE(error_of([&] { open(folder.path()); }).find("missing"), std::string::npos);
-  EXPECT_EQ(open(folder.path(), Fresh::kYes).index().num_done(), 0);
-  EXPECT_EQ(list_segments(folder.path()), (std::vector<int64_t>{1}));
-}
-
-TEST(Journal, AnotherVersionIsRefusedAsSuch) {
-  const TempFolder folder;
-  write_one_by_one(folder.path(), some_records(1));
-  std::string bytes = read_file(first_segment(folder));
-  bytes[8] = 2;
-  write_file(first_segment(folder), bytes);
-  EXPECT_NE(error_of([&] { open(folder.path()); }).find("version 2"), std::string::npos);
 }
 
 TEST(Journal, AnotherIdentityIsRefusedWithBothValues) {
@@ -261,7 +111,7 @@ TEST(Journal, AnotherIdentityIsRefusedWithBothValues) {
     EXPECT_NE(error.find(part), std::string::npos) << error;
   }
   EXPECT_EQ(error.find("job was"), std::string::npos) << error;
-  EXPECT_EQ(open(folder.path()).index().num_done(), 2) << "the refusal changes nothing";
+  EXPECT_EQ(open_journal(folder.path()).index().num_done(), 2) << "the refusal changes nothing";
   EXPECT_EQ(JournalWriter::open(folder.path(), other, Fresh::kYes).index().num_done(), 0);
 }
 
@@ -289,13 +139,13 @@ TEST(Journal, AnIdentityNeedNotBeUtf8) {
 TEST(Journal, ASecondRunIsRefusedWhileTheFirstLives) {
   const TempFolder folder;
   {
-    const JournalWriter journal = open(folder.path());
-    const std::string error = error_of([&] { open(folder.path(), Fresh::kYes); });
+    const JournalWriter journal = open_journal(folder.path());
+    const std::string error = error_of([&] { open_journal(folder.path(), Fresh::kYes); });
     EXPECT_NE(error.find("another run is writing here: process " + std::to_string(getpid())),
               std::string::npos)
         << error;
   }
-  EXPECT_NO_THROW(open(folder.path()));
+  EXPECT_NO_THROW(open_journal(folder.path()));
 }
 
 // Runs `body` in a child, so that limits and kills stay there; returns its wait status.
@@ -315,7 +165,7 @@ TEST(Journal, KilledRunKeepsWhatWasCommitted) {
   const TempFolder folder;
   const auto records = some_records(20);
   const int status = in_child([&] {
-    JournalWriter journal = open(folder.path());
+    JournalWriter journal = open_journal(folder.path());
     for (size_t i = 0; i < 20; ++i) {
       journal.append(records[i]);
       if (i == 12) journal.commit();
@@ -323,7 +173,7 @@ TEST(Journal, KilledRunKeepsWhatWasCommitted) {
     raise(SIGKILL);
   });
   ASSERT_TRUE(WIFSIGNALED(status));
-  EXPECT_EQ(open(folder.path()).index().num_done(), 13);
+  EXPECT_EQ(open_journal(folder.path()).index().num_done(), 13);
 }
 
 // A limit on the file's size stands for a full disk: the write comes back short, then fails.
@@ -332,7 +182,7 @@ TEST(Journal, FullDiskIsAnErrorAndLeavesAGoodJournal) {
   const auto records = some_records(400);
   const int status = in_child([&] {
     signal(SIGXFSZ, SIG_IGN);
-    JournalWriter journal = open(folder.path());
+    JournalWriter journal = open_journal(folder.path());
     const rlimit limit{20000, RLIM_INFINITY};
     setrlimit(RLIMIT_FSIZE, &limit);
     std::string error;
@@ -355,7 +205,7 @@ TEST(Journal, FullDiskIsAnErrorAndLeavesAGoodJournal) {
   });
   ASSERT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 0);
-  EXPECT_EQ(open(folder.path()).dropped_bytes(), 0);
+  EXPECT_EQ(open_journal(folder.path()).dropped_bytes(), 0);
 }
 
 TEST(Journal, NoSpaceForANewSegmentIsAnErrorAndCanBeTriedAgain) {
@@ -363,7 +213,7 @@ TEST(Journal, NoSpaceForANewSegmentIsAnErrorAndCanBeTriedAgain) {
   const auto records = some_records(2);
   const int status = in_child([&] {
     signal(SIGXFSZ, SIG_IGN);
-    JournalWriter journal = open(folder.path(), Fresh::kNo, {.segment_bytes = 100});
+    JournalWriter journal = open_journal(folder.path(), Fresh::kNo, {.segment_bytes = 100});
     journal.append(records[0]);
     const rlimit limit{10, RLIM_INFINITY};
     setrlimit(RLIMIT_FSIZE, &limit);
@@ -376,7 +226,7 @@ TEST(Journal, NoSpaceForANewSegmentIsAnErrorAndCanBeTriedAgain) {
   });
   ASSERT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 0);
-  EXPECT_EQ(open(folder.path(), Fresh::kNo, {.segment_bytes = 100}).index().num_done(), 2);
+  EXPECT_EQ(open_journal(folder.path(), Fresh::kNo, {.segment_bytes = 100}).index().num_done(), 2);
 }
 
 TEST(Journal, ChangesUnderAReaderAreNoticed) {
