@@ -149,10 +149,13 @@ QueryBlock::Stretch QueryBlock::open(int64_t index, AttentionBuffers& buffers) c
     if (!call_.is_fp8()) stretch.ahead_of_scores[page] = stretch.values[page];
   }
   for (int64_t page = 0; page < std::min(kStretchPages, all - first - kStretchPages); ++page) {
-    const std::byte* keys = stored(call_.pages.keys, first + kStretchPages + page);
-    (call_.is_fp8() ? stretch.ahead_of_scores : stretch.ahead_of_sums)[page] = keys;
-    if (call_.is_fp8())
-      stretch.ahead_of_sums[page] = stored(call_.pages.values, first + kStretchPages + page);
+    const int64_t next = first + kStretchPages + page;
+    if (call_.is_fp8()) {
+      stretch.ahead_of_scores[page] = stored(call_.pages.keys, next);
+      stretch.ahead_of_sums[page] = stored(call_.pages.values, next);
+    } else {
+      stretch.ahead_of_sums[page] = stored(call_.pages.keys, next);
+    }
   }
   return stretch;
 }

@@ -114,6 +114,7 @@ inline __m512i minus_not_below_zero(__m512i a, __m512i b) {
 inline __m512i larger_bytes(__m512i a, __m512i b) {
   return (__m512i)((Bytes64)a > (Bytes64)b ? (Bytes64)a : (Bytes64)b);
 }
+
 /// Tile registers of 16 rows of 64 bytes, the one shape that we use. As on the machine, a thread that has not
 /// configured them dies of their use.
 struct Tile {

@@ -187,6 +187,7 @@ void widen_to_floats(WeightFormat format, DType dtype, const uint8_t* packed, in
 template <WeightFormat kFormat>
 void widen_to_pairs(const uint8_t* packed, int64_t steps, uint32_t* out) {
   Bytes64 largest = {};
+  // Who wants pieces widened has asked for them before: nothing lies ahead but these themselves.
   to_pairs<kFormat, 0, 2>(packed, steps, packed, largest, [out](int64_t step, int half, Pairs pairs) {
     uint32_t* at = out + step * kBlockColumns + half * kBlockColumns / 2;
     store_numbers(at, pairs.first);

@@ -195,7 +195,7 @@ NEMO_INLINE void ask_for(const uint8_t* line) {
   __builtin_prefetch(line, 0, 2);
 }
 
-/// Calls use(half, pairs) for the halves [kFirst, kEnd) of the columns of packed steps, one step after
+/// Calls use(step, half, pairs) for the halves [kFirst, kEnd) of the columns of packed steps, one step after
 /// another (of NVFP4 groups of 8); `ahead`: what is asked for meanwhile. NaN as a block scale is widened as
 /// if it was a number, and shows in `largest`.
 template <int kFirst, int kEnd, class Use>
